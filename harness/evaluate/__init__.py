@@ -1,0 +1,1 @@
+"""Zero-shot tasks through lm-eval, and perplexity with named protocols."""

@@ -1,0 +1,1 @@
+"""Size, FLOPs, memory, speed, and the environment they were measured in."""

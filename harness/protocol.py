@@ -1,0 +1,57 @@
+"""What is frozen for every cell of a suite."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+EIGHT = (
+    "arc_challenge",
+    "boolq",
+    "hellaswag",
+    "mmlu",
+    "openbookqa",
+    "piqa",
+    "rte",
+    "winogrande",
+)
+"""The eight zero-shot tasks of the default average, as lm-eval spells them."""
+
+
+class Protocol(BaseModel):
+    """Everything about evaluation and measurement that a suite freezes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tasks: tuple[str, ...] = EIGHT
+    average: tuple[str, ...] = EIGHT
+    """The tasks whose acc is averaged; the average is absent when one is missing."""
+    shots: int | None = Field(default=0, ge=0)
+    """Few-shot examples for every task; None leaves each task its own default."""
+    limit: int | None = Field(default=None, ge=1)
+    """Items per (sub)task; None for all."""
+    perplexity: tuple[str, ...] = ("wikitext2", "ptb")
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    batch_size: int = Field(default=16, ge=1)
+    experts_implementation: str = "grouped_mm"
+    attention_implementation: str = "sdpa"
+    measure: tuple[Literal["size", "flops", "memory", "speed"], ...] = (
+        "size",
+        "flops",
+        "memory",
+        "speed",
+    )
+    sequence_length: int = Field(default=2048, ge=1)
+    """Of FLOPs and of speed's prefill."""
+    new_tokens: int = Field(default=32, ge=1)
+    """Decoded after the prefill."""
+    repetitions: int = Field(default=5, ge=3)
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; None for torch's own choice."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the canonical JSON."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()

@@ -1,0 +1,227 @@
+"""A record: all that is known of one cell. It never changes once written."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 1
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskResult(_Data):
+    """One task of lm-eval on one model."""
+
+    task: str
+    version: str
+    items: int
+    shots: int
+    metrics: dict[str, float]
+    """lm-eval's metric name to value, fractions in 0..1 ("acc", "acc_norm", "exact_match,..."). """
+    stderr: dict[str, float] = Field(default_factory=dict)
+    chance: float | None = None
+    """Expected accuracy of a uniform guess over the choices; None for generation."""
+    majority: float | None = None
+    """Accuracy of always answering the commonest choice position; None for generation."""
+    data: str
+    """Hub id and config, and the sha256 of the evaluated items."""
+    seconds: float
+
+
+class Item(_Data):
+    """The outcome of one item of one task, kept so that two models can be compared in pairs."""
+
+    task: str
+    """The task, or the subtask of a group ("mmlu_anatomy")."""
+    item: str
+    """lm-eval's doc hash."""
+    prompt: str
+    """lm-eval's prompt hash."""
+    loglikelihoods: list[float] | None = None
+    """Natural log-likelihood of each choice; None for generation."""
+    greedy: list[bool] | None = None
+    answer: str | None = None
+    """Generated text after filtering; None for likelihood tasks."""
+    metrics: dict[str, float]
+
+
+class PerplexityResult(_Data):
+    """Perplexity under one named protocol."""
+
+    protocol: str
+    value: float
+    tokens: int
+    """Predicted tokens."""
+    windows: int
+    length: int
+    """Tokens per window: the protocol's, or the model's limit where that is lower."""
+    data: str
+    """Hub id, config, split, and the sha256 of the token ids."""
+    seconds: float
+    note: str | None = None
+
+
+class Size(_Data):
+    """Parameters and bytes of the reloaded artifact."""
+
+    parameters: int
+    expert_parameters: int
+    active_parameters: int
+    """Parameters one token multiplies: all but the routed experts not chosen."""
+    nonzero_parameters: int
+    resident_bytes: int
+    """Bytes of the unique tensor storages of the loaded model."""
+    artifact_bytes: int
+    """Bytes of the safetensors files on disk."""
+
+
+class Flops(_Data):
+    """Multiply-accumulates of one forward pass, counted by fvcore on the meta device."""
+
+    macs: int
+    analytic_macs: int
+    tokens: int
+    """Length of the one sequence."""
+    routing: str
+    """The assumption on routing that the count rests on."""
+
+
+class Memory(_Data):
+    """Peak memory in bytes; what could not be measured is None."""
+
+    rss_peak: int | None = None
+    """Largest resident set of the process since the reset (CPU)."""
+    rss_before: int | None = None
+    """Resident set at the reset."""
+    torch_peak: int | None = None
+    """torch.cuda.max_memory_allocated, summed over devices."""
+    nvml_peak: int | None = None
+    """Memory used on the devices as NVML sees it: CUDA context and allocator cache included."""
+
+
+class Timing(_Data):
+    """Repetitions of one quantity, for the compressed model and the baseline in turn."""
+
+    seconds: list[float]
+    """One per repetition (decode: the median over tokens of that repetition)."""
+    cpu_seconds: list[float]
+    baseline_seconds: list[float]
+    baseline_cpu_seconds: list[float]
+    speedup: float
+    """Ratio of medians, baseline over compressed."""
+    low: float
+    high: float
+    """Bounds of the 95 % bootstrap interval of the speedup over paired repetitions."""
+
+
+class Speed(_Data):
+    """Prefill and decode, repetitions interleaved with the baseline's."""
+
+    length: int
+    """Prefill tokens; the protocol's 2048, or lower where the model's limit is lower."""
+    new_tokens: int
+    batch: int
+    prefill: Timing
+    decode: Timing
+    """Per generated token."""
+    cache: str
+    threads: int
+    experts_implementation: str
+    attention_implementation: str
+    dtype: str
+    device: str
+    note: str | None = None
+
+
+class Environment(_Data):
+    """What the numbers were measured with."""
+
+    python: str
+    platform: str
+    processor: str
+    cores: int
+    threads: int
+    memory_bytes: int
+    device: str
+    """"cpu", or the GPU's name."""
+    driver: str | None = None
+    versions: dict[str, str]
+    commit: str | None = None
+    """Of moebench's own checkout; None for an installed wheel."""
+    dirty: bool | None = None
+
+
+class ModelInfo(_Data):
+    """The base model of a cell."""
+
+    ref: str
+    family: str
+    sha256: str
+    """Of the weights and the configuration."""
+    label: str
+    """As tables print it; reference models say so here."""
+
+
+class CalibrationInfo(_Data):
+    """The tokens one step looked at."""
+
+    ref: str
+    sha256: str
+    sequences: int
+    length: int
+    batch_size: int
+    seed: int
+    tokens_per_expert: dict[int, dict[int, int]] = Field(default_factory=dict)
+    """Block to expert to tokens routed to it in the base model."""
+
+
+class StepInfo(_Data):
+    """One step of the recipe, with every option resolved."""
+
+    method: str
+    options: dict[str, Any]
+    source: str
+    """sha256 of the method's source."""
+    calibration: CalibrationInfo | None = None
+    seconds: float | None = None
+
+
+class Record(_Data):
+    """One cell's result."""
+
+    format: Literal[1] = FORMAT
+    cell: str
+    """The cell id: a hash of everything that determines the result."""
+    suite: str
+    row: str
+    """The name of the recipe as the suite spells it."""
+    status: Literal["ok", "failed", "refused"]
+    reason: str | None = None
+    """One sentence for a refusal, the traceback for a failure."""
+    model: ModelInfo
+    recipe: list[StepInfo]
+    """Empty for the baseline."""
+    seed: int
+    protocol: str
+    """The protocol's hash."""
+    edits: list[dict[str, Any]] = Field(default_factory=list)
+    notes: list[dict[str, Any]] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    audit: dict[str, Any] | None = None
+    tasks: dict[str, TaskResult] = Field(default_factory=dict)
+    perplexity: dict[str, PerplexityResult] = Field(default_factory=dict)
+    size: Size | None = None
+    flops: Flops | None = None
+    memory_running: Memory | None = None
+    memory_compressing: Memory | None = None
+    speed: Speed | None = None
+    compression_seconds: float | None = None
+    compression_cpu_seconds: float | None = None
+    environment: Environment | None = None
+    created: str
+    """ISO 8601, UTC."""
+    seconds: float

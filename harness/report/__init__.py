@@ -1,0 +1,1 @@
+"""Leaderboards and plots: pure functions of the records."""

@@ -1,0 +1,1 @@
+"""Suites are data: one TOML file each."""
