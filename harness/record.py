@@ -72,11 +72,12 @@ class Size(_Data):
     expert_parameters: int
     active_parameters: int
     """Parameters one token multiplies: all but the routed experts not chosen."""
-    nonzero_parameters: int
+    nonzero_parameters: int | None
+    """None for a model without values (a dry run)."""
     resident_bytes: int
     """Bytes of the unique tensor storages of the loaded model."""
-    artifact_bytes: int
-    """Bytes of the safetensors files on disk."""
+    artifact_bytes: int | None
+    """Bytes of the safetensors files on disk; None where there are none."""
 
 
 class Flops(_Data):

@@ -1,0 +1,60 @@
+"""What a statistic is: taken batch by batch, its own result, cached under its provenance."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from harness.calibration.seen import Seen
+    from harness.model.view import Block
+
+
+class Statistic(ABC):
+    """Something summed over the calibration tokens of one block.
+
+    Tensor attributes (and dicts of tensors) set by `start` are the result. Options are the other
+    attributes; they take part in the cache key.
+    """
+
+    cached: ClassVar[bool] = True
+    """False for what is too big to keep."""
+    version: ClassVar[int] = 1
+    """Raise it when `update` changes what it computes."""
+
+    @abstractmethod
+    def start(self, block: Block) -> None:
+        """Allocate zeros of the final shape: no token seen is a legal end."""
+
+    @abstractmethod
+    def update(self, seen: Seen) -> None:
+        """Take in one batch; upcast here, accumulate in fp32 or fp64."""
+
+    def identity(self) -> str:
+        """Class, version and options, before `start`."""
+        kind = type(self)
+        options = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return f"{kind.__module__}.{kind.__qualname__}@{kind.version} {json.dumps(options)}"
+
+    def result(self) -> dict[str, Tensor]:
+        """The tensors, flat: "name" or "name/key"."""
+        flat: dict[str, Tensor] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                flat[name] = value
+            elif isinstance(value, Mapping):
+                flat |= {f"{name}/{key}": item for key, item in value.items()}
+        return flat
+
+    def restore(self, result: Mapping[str, Tensor]) -> None:
+        """Take the tensors of an earlier `result`, after `start`."""
+        for name, tensor in result.items():
+            attribute, _, key = name.partition("/")
+            if key:
+                getattr(self, attribute)[key] = tensor
+            else:
+                setattr(self, attribute, tensor)

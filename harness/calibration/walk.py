@@ -1,0 +1,270 @@
+"""Calibration: tokens, and the walk that shows a method one block after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.calibration.cache import StatisticCache
+from harness.calibration.seen import observe
+from harness.calibration.states import States, Trace, digest
+from harness.calibration.statistic import Statistic
+from harness.calibration.statistics import Outputs, TokenCount
+from harness.calibration.tokens import Tokens
+from harness.edits import Edit
+from harness.model.shell import shell
+from harness.model.view import Block, MoEModel
+
+Follow = Literal["edited", "original", "both"]
+S = TypeVar("S", bound=Statistic)
+
+
+class LiveBlock(Block):
+    """A block that a walk is at, with the states that enter it.
+
+    Attributes:
+        original: This block and its inputs as the walk found them (follow="both").
+    """
+
+    def __init__(
+        self,
+        calibration: Calibration,
+        model: MoEModel,
+        index: int,
+        inputs: States,
+        pinned: tuple[nn.Module, str] | None = None,
+    ) -> None:
+        super().__init__(model, index, pinned[0] if pinned else None)
+        self.inputs = inputs
+        self.original: LiveBlock = self
+        self._calibration = calibration
+        self._pinned_key = pinned[1] if pinned else None
+        self._ran: tuple[nn.Module, list[Tensor]] | None = None
+
+    @property
+    def key(self) -> str:
+        """Provenance of the block and of the states that enter it."""
+        return digest(self.inputs.key, self._own_key)
+
+    def collect(self, statistic: S, *more: Statistic) -> S:
+        """Take the statistics in one run over `inputs`; cached ones cost none.
+
+        The tokens each expert saw are counted along the way.
+        """
+        wanted: list[Statistic] = [statistic, *more]
+        if self.experts and self.index not in self._calibration.coverage:
+            wanted.append(self._calibration.cover(self.index))
+        keys = {id(one): digest(self.key, one.identity()) for one in wanted}
+        cache = self._calibration.cache
+        missing = []
+        for one in wanted:
+            one.start(self)
+            if not cache.restore(one, keys[id(one)]):
+                missing.append(one)
+        if missing:
+            self._observe(missing)
+            for one in missing:
+                cache.keep(one, keys[id(one)])
+        for one in wanted:
+            if isinstance(one, Outputs):
+                one.key = self.key
+        return statistic
+
+    def run(self, inputs: States, *edits: Edit) -> States:
+        """What the block would output with these edits; changes nothing."""
+        layer: nn.Module | None = self.layer
+        for edit in edits:
+            layer = edit.apply(shell(layer), self.model.family) if layer is not None else None
+        if layer is None:
+            return inputs
+        what = digest(self._own_key, *(str(edit.data()) for edit in edits))
+        return inputs.through(self.index, layer, what)
+
+    def outputs(self) -> States:
+        """The states that leave the block as it is now; what `collect` ran is not run again."""
+        layer = self.layer
+        after = self.inputs.through(self.index, layer, self._own_key)
+        if self._ran is not None and self._ran[0] is layer:
+            after.settle(self._ran[1])
+        return after
+
+    @property
+    def _own_key(self) -> str:
+        return self._pinned_key or self.model.key(self.index)
+
+    def _observe(self, statistics: Sequence[Statistic]) -> None:
+        trace, outputs = self.inputs.trace, []
+        for batch, hidden in enumerate(self.inputs.batches):
+            arguments = trace.arguments(batch, self.index)
+            output, seen = observe(self, batch, hidden, arguments, trace.valid(batch))
+            for statistic in statistics:
+                statistic.update(seen)
+            outputs.append(output)
+        self._ran = (self.layer, outputs)
+
+
+class Calibration:
+    """Tokens in batches, and the ways to look at a model through them.
+
+    Args:
+        tokens: Rows of token ids; zero rows are legal (a dry run).
+        batch_size: Rows per batch. Some losses are sums over batches and depend on it.
+        cache: Folder for statistics; None keeps none.
+    """
+
+    def __init__(self, tokens: Tokens, *, batch_size: int = 8, cache: Path | None = None) -> None:
+        self.tokens = tokens
+        self.batch_size = batch_size
+        self.cache = StatisticCache(cache)
+        self.key = digest(tokens.sha256, str(batch_size))
+        self.coverage: dict[int, TokenCount] = {}
+
+    def batches(self) -> Iterator[Mapping[str, Tensor]]:
+        """input_ids and labels int64 [rows, length]; attention_mask bool where there is padding.
+
+        Labels are the ids, -100 on padding.
+        """
+        for ids, mask in self.tokens.batches(self.batch_size):
+            if mask is None:
+                yield {"input_ids": ids, "labels": ids}
+            else:
+                labels = ids.masked_fill(~mask, -100)
+                yield {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+    def walk(self, model: MoEModel, *, follow: Follow = "edited") -> Iterator[LiveBlock]:
+        """The blocks in order, each with the states that enter it.
+
+        Args:
+            model: The model; edits made at a block are seen by the blocks after it.
+            follow: Whose states advance: "edited" through the edits made so far, "original"
+                through the model as the walk found it, "both" gives `block.original` as well.
+        """
+        for window in self.windows(model, 1, follow=follow):
+            yield from window
+
+    def windows(
+        self, model: MoEModel, size: int, *, follow: Follow = "edited"
+    ) -> Iterator[Sequence[LiveBlock]]:
+        """Like `walk`, `size` blocks at a time.
+
+        Within a window the states that enter a block are those before any edit to the window.
+        """
+        found = model.snapshot()
+        numbers = list(found)
+        edited = original = Trace(model, list(self.batches()), self.key).start()
+        with model.walking() as passed:
+            for start in range(0, len(numbers), size):
+                group = numbers[start : start + size]
+                pins = self._chain(model, group, original, found)
+                left = [index for index in group if index in model.numbers]
+                live = self._chain(model, left, edited)
+                window = live if follow != "original" else [b for b in pins if b.index in left]
+                for block in window:
+                    block.original = pins[group.index(block.index)]
+                if window:
+                    yield window
+                if follow != "original":
+                    edited = _advance(model, edited, live)
+                if follow != "edited":
+                    original = pins[-1].outputs()
+                passed.update(group)
+
+    def _chain(
+        self,
+        model: MoEModel,
+        group: Sequence[int],
+        states: States,
+        found: Mapping[int, tuple[nn.Module, str]] | None = None,
+    ) -> list[LiveBlock]:
+        """Consecutive blocks, each entered by what leaves the one before."""
+        blocks = []
+        for index in group:
+            block = LiveBlock(self, model, index, states, found[index] if found else None)
+            states = block.outputs()
+            blocks.append(block)
+        return blocks
+
+    def hidden_states(self, model: MoEModel) -> list[Tensor]:
+        """The states entering each block left and those leaving the last, valid tokens only.
+
+        Holds all of them at once: meant for the parts that `split` gives.
+
+        Returns:
+            blocks + 1 tensors [tokens, hidden] in the model's dtype.
+        """
+        states: list[States] = []
+        for block in self.walk(model):
+            states = [*(states or [block.inputs]), block.outputs()]
+        return [self._valid_rows(one) for one in states]
+
+    def _valid_rows(self, states: States) -> Tensor:
+        rows = []
+        for batch, hidden in enumerate(states.batches):
+            valid = states.trace.valid(batch)
+            rows.append(hidden.flatten(0, 1) if valid is None else hidden[valid.to(hidden.device)])
+        return torch.cat(rows)
+
+    def losses(self, model: MoEModel, states: Sequence[States]) -> list[float]:
+        """Mean token loss (nats, labels shifted by one) of each, moved on together.
+
+        Args:
+            model: Supplies the blocks after those the states have been through.
+            states: As `LiveBlock.run` gives them, all leaving the same block.
+        """
+        current = list(states)
+        for index in model.numbers:
+            layer, key = model.layer(index), model.key(index)
+            current = [
+                one.through(index, layer, key) if index > one.after else one for one in current
+            ]
+            for one in current:
+                one.materialise()
+        return [self._loss(one) for one in current]
+
+    def _loss(self, states: States) -> float:
+        total, count = 0.0, 0
+        for batch, (inputs, hidden) in enumerate(zip(self.batches(), states.batches, strict=True)):
+            logits = states.trace.logits(batch, hidden)[:, :-1].flatten(0, 1).float()
+            labels = inputs["labels"][:, 1:].flatten().to(logits.device)
+            losses = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
+            total += float(losses.double().sum())
+            count += int((labels != -100).sum())
+        return total / count if count else float("nan")
+
+    def split(self) -> Iterator[Self]:
+        """Parts of one batch each, for what holds the states of all blocks at once."""
+        for start in range(0, self.tokens.sequences, self.batch_size):
+            rows = slice(start, start + self.batch_size)
+            mask = self.tokens.attention_mask
+            part = Tokens(
+                self.tokens.input_ids[rows],
+                None if mask is None else mask[rows],
+                self.tokens.ref,
+                self.tokens.seed,
+                self.tokens.source,
+            )
+            yield type(self)(part, batch_size=self.batch_size, cache=self.cache.folder)
+
+    def cover(self, index: int) -> TokenCount:
+        """Start counting the tokens that reach the experts of a block."""
+        self.coverage[index] = TokenCount()
+        return self.coverage[index]
+
+
+def _advance(model: MoEModel, states: States, window: Sequence[LiveBlock]) -> States:
+    """The states that leave the window, through the blocks as they are now."""
+    for block in window:
+        if block.index not in model.numbers:
+            continue
+        if block.inputs is states:
+            states = block.outputs()
+        else:
+            states = states.through(
+                block.index, model.layer(block.index), model.key(block.index)
+            )
+    return states

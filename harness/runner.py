@@ -1,0 +1,213 @@
+"""Run a suite: every cell that has no result yet, one after the other, whatever happens between.
+
+A cell is finished when its record says ok or refused. One that failed is run again by the next
+run, and its old record stays until the new one replaces it. The records are all the state there
+is, so a run that was killed goes on by being started again.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.cell import Cell, cells, data_root_of
+from harness.check import check
+from harness.errors import UserError, nearest
+from harness.job import Job
+from harness.process import run_cell, start_server
+from harness.progress import Progress, gist
+from harness.record import Record
+from harness.store import Plan, Store, no_space
+from harness.suite import Suite
+
+if TYPE_CHECKING:
+    from harness.report.leaderboard import Leaderboard
+
+FORMATS = ("md", "csv", "tex")
+
+
+@dataclass
+class Summary:
+    """How a run ended."""
+
+    folder: Path
+    cells: int
+    """Chosen, finished before included."""
+    ran: list[Record] = field(default_factory=list)
+    board: Leaderboard | None = None
+
+    @property
+    def failed(self) -> list[Record]:
+        """Those that ran and have no result."""
+        return [record for record in self.ran if record.status == "failed"]
+
+    def sentence(self) -> str:
+        """The run in one sentence."""
+        refused = sum(record.status == "refused" for record in self.ran)
+        text = f"{self.cells} cells: {len(self.ran)} run now, {self.cells - len(self.ran)} before"
+        text += f"; {refused} refused" if refused else ""
+        if self.failed:
+            rows = ", ".join(
+                f"{r.row} (seed {r.seed}): {gist(r.reason or '')}" for r in self.failed
+            )
+            return f"{text}; {len(self.failed)} failed and will run again: {rows}"
+        return f"{text}. Results are in {self.folder}."
+
+
+def run(
+    suite: Suite,
+    results: Path,
+    *,
+    only: str | None = None,
+    limit: int | None = None,
+    data_root: Path | None = None,
+    keep_artifacts: bool = False,
+    progress: type[Progress] = Progress,
+) -> Summary:
+    """Run what is missing of a suite, then write its leaderboard and plots.
+
+    Args:
+        suite: As `Suite.load` gives it.
+        results: Folder for the results of all suites.
+        only: Run the cells whose name or id contains or matches this, and no others.
+        limit: Items per task, in place of the protocol's; other cells, with ids of their own.
+        data_root: Folder with data sets as the hub lays them out.
+        keep_artifacts: Leave the compressed models in the results folder.
+        progress: Told how far it is.
+
+    Raises:
+        UserError: the suite is wrong, the folder is in use, a record is damaged, the disk is full.
+    """
+    prepare_environment(suite, data_root)
+    start_server()
+    check(suite)
+    planned = cells(suite, data_root=data_root, limit=limit)
+    chosen = select(planned, only)
+    store = Store(results / suite.name)
+    summary = Summary(store.folder, len(chosen))
+    with store.locked():
+        store.begin(plan_of(suite, planned), suite.text)
+        shown = progress(len(chosen))
+        for number, cell in enumerate(chosen, start=1):
+            if finished(store.read(cell.id)):
+                continue
+            with shown.cell(number, cell):
+                record = _run_one(cell, store, data_root, keep_artifacts, shown)
+            shown.finished(record, cell.protocol)
+            summary.ran.append(record)
+        summary.board = publish(store)
+    return summary
+
+
+def _run_one(
+    cell: Cell, store: Store, data_root: Path | None, keep_artifacts: bool, shown: Progress
+) -> Record:
+    folder = store.work / cell.id
+    job = Job(cell, data_root_of(cell.model.ref, data_root), folder, cache_folder())
+    with no_space(folder):
+        folder.mkdir(parents=True)
+    try:
+        outcome = run_cell(job, shown.phase)
+        store.write(outcome.record, outcome.items)
+        if keep_artifacts and job.artifact.exists():
+            _keep(job.artifact, store.artifacts / cell.id)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return outcome.record
+
+
+def _keep(artifact: Path, folder: Path) -> None:
+    with no_space(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        artifact.replace(folder)
+
+
+def finished(record: Record | None) -> bool:
+    """Whether a cell needs no run; a refusal is a result, a failure is not."""
+    return record is not None and record.status != "failed"
+
+
+def plan_of(suite: Suite, planned: Sequence[Cell]) -> Plan:
+    """What the results folder remembers of a run."""
+    return Plan(
+        suite=suite.name,
+        title=suite.title,
+        protocol=planned[0].protocol,
+        cells=tuple(cell.planned() for cell in planned),
+    )
+
+
+def select(planned: Sequence[Cell], only: str | None) -> list[Cell]:
+    """The cells whose name (model, row, seed) or id contains `only` or matches it as a glob."""
+    if only is None:
+        return list(planned)
+    text = only.lower()
+    chosen = [
+        cell
+        for cell in planned
+        if text in cell.name.lower()
+        or fnmatch.fnmatch(cell.row.lower(), text)
+        or cell.id.startswith(text)
+    ]
+    if not chosen:
+        rows = dict.fromkeys(cell.row for cell in planned)
+        raise UserError(
+            f"--only {only!r} matches no cell.{nearest(only, rows)} Rows: {', '.join(rows)}."
+        )
+    return chosen
+
+
+def publish(store: Store) -> Leaderboard:
+    """Write the leaderboard and the plots that follow from the records."""
+    from harness.report.plot import accuracy_against_size
+
+    board = board_of(store)
+    for form in FORMATS:
+        store.put(store.folder / f"leaderboard.{form}", rendered(board, form).encode())
+    plan = store.plan()
+    records = store.records([cell.id for cell in plan.cells])
+    with no_space(store.folder):
+        accuracy_against_size(records, plan.protocol, store.folder)
+    return board
+
+
+def board_of(store: Store) -> Leaderboard:
+    """The leaderboard of the cells that ran last in a results folder."""
+    from harness.report.leaderboard import leaderboard
+
+    plan = store.plan()
+    records = store.records([cell.id for cell in plan.cells])
+    return leaderboard(records, plan.protocol, tuple(dict.fromkeys(c.row for c in plan.cells)))
+
+
+def rendered(board: Leaderboard, form: str) -> str:
+    """A leaderboard as "terminal", "md", "csv" or "tex"."""
+    from harness.report.leaderboard import render
+
+    return render(board, form)
+
+
+def prepare_environment(suite: Suite, data_root: Path | None) -> None:
+    """Set what workers inherit; libraries read it when they are imported.
+
+    The hub stays out of reach unless the input names something on it.
+    """
+    local = all(Path(ref).exists() or ref.startswith("reference/") for ref in suite.models)
+    embedded = all(ref.startswith("reference/") for ref in suite.models)
+    if local and (embedded or data_root is not None):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def cache_folder() -> Path:
+    """Where statistics are kept between runs: `MOEBENCH_CACHE`, or the user's cache folder."""
+    chosen = os.environ.get("MOEBENCH_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moebench"

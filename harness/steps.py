@@ -1,0 +1,155 @@
+"""The first half of a cell: open the base model, run its steps, save the artifact."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cell import Cell, CellStep, step_info
+from harness.job import Job, Say
+from harness.record import CalibrationInfo, Memory, StepInfo
+
+if TYPE_CHECKING:
+    from harness.calibration.tokens import Tokens
+    from harness.data import DataRoot
+    from harness.method import Note
+    from harness.model.view import MoEModel
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What compressing a model has shown, under the names a record has for it."""
+
+    recipe: list[StepInfo]
+    notes: list[dict[str, Any]]
+    edits: list[dict[str, Any]]
+    compression_seconds: float | None
+    """None for the baseline, like the two below."""
+    compression_cpu_seconds: float | None
+    memory_compressing: Memory | None
+
+
+def compress_to(folder: Path, job: Job, say: Say) -> Compressed:
+    """Carry a cell's steps out on its base model and save the artifact in `folder`.
+
+    The baseline has no steps, and is saved all the same. Nothing stays in memory.
+
+    Raises:
+        Refused: a step cannot be carried out.
+        UserError: the model or the calibration data cannot be had.
+    """
+    from harness.model import artifact
+
+    say("loading the model")
+    model = open_base(job.cell)
+    found = run_steps(model, job, say)
+    say("saving the artifact")
+    artifact.save(
+        model,
+        folder,
+        recipe=[{"method": step.method, **step.options} for step in job.cell.steps],
+        calibration=[
+            step.calibration.model_dump(exclude={"tokens_per_expert"})
+            for step in found.recipe
+            if step.calibration
+        ],
+    )
+    return found
+
+
+def run_steps(model: MoEModel, job: Job, say: Say) -> Compressed:
+    """Carry the cell's steps out on `model`, one after the other."""
+    from harness.measure.memory import PeakMemory
+
+    if not job.cell.steps:
+        return Compressed([], [], [], None, None, None)
+    wall, cpu = time.perf_counter(), time.process_time()
+    notes: list[dict[str, Any]] = []
+    recipe = []
+    with PeakMemory(model.device) as peak:
+        for step in job.cell.steps:
+            say(f"running {step.method}")
+            started = time.perf_counter()
+            found, calibration = run_step(model, step, job)
+            notes += [note.model_dump(mode="json") for note in found]
+            seconds = time.perf_counter() - started
+            recipe.append(step_info(step, calibration=calibration, seconds=seconds))
+    return Compressed(
+        recipe,
+        notes,
+        [edit.data() for edit in model.edits],
+        time.perf_counter() - wall,
+        time.process_time() - cpu,
+        peak.memory,
+    )
+
+
+def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[list[Note], CalibrationInfo]:
+    """Apply one step to `model`: its notes, and what it was calibrated on."""
+    from harness import registry
+    from harness.calibration.walk import Calibration
+    from harness.compress import compress
+
+    method = registry.build(step.method, dict(step.options))
+    tokens = draw(step, model, job)
+    form = step.calibration
+    calibration = Calibration(tokens, batch_size=form.batch_size, cache=job.cache)
+    notes = compress(model, [(method, calibration)])
+    counts = {block: seen.count.tolist() for block, seen in calibration.coverage.items()}
+    info = CalibrationInfo(
+        ref=tokens.ref,
+        sha256=tokens.sha256,
+        sequences=tokens.sequences,
+        length=tokens.length,
+        batch_size=form.batch_size,
+        seed=tokens.seed,
+        tokens_per_expert={block: dict(enumerate(count)) for block, count in counts.items()},
+    )
+    return notes, info
+
+
+def draw(step: CellStep, model: MoEModel, job: Job) -> Tokens:
+    """The calibration tokens of a step."""
+    from harness.calibration.corpora import tokens
+
+    form = step.calibration
+    return tokens(
+        form.ref,
+        model.tokenizer,
+        sequences=form.sequences,
+        length=form.length,
+        seed=form.seed,
+        data=data_of(job),
+    )
+
+
+def open_base(cell: Cell) -> MoEModel:
+    """The base model as the protocol runs it."""
+    import torch
+
+    from harness.model.source import open_model
+
+    protocol = cell.protocol
+    return open_model(
+        cell.model.ref,
+        dtype=getattr(torch, protocol.dtype),
+        device=device(),
+        experts=protocol.experts_implementation,
+        attention=protocol.attention_implementation,
+    )
+
+
+def device() -> str:
+    """Where cells run: the GPU when there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def data_of(job: Job) -> DataRoot:
+    """Where the cell's data sets come from."""
+    from harness.data import DataRoot
+
+    return DataRoot(job.data_root)

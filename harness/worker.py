@@ -1,0 +1,231 @@
+"""One cell from the base model to its record; runs in a process of its own.
+
+Every number comes from the artifact that was saved and loaded again, the baseline's too: its
+artifact has no edits. So all rows went the same way, and differ by their edits only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.cell import Cell
+from harness.errors import Refused, UserError
+from harness.job import Job, Outcome, Say
+from harness.record import Item
+from harness.steps import compress_to, data_of, device, open_base
+from harness.store import full, is_full
+
+if TYPE_CHECKING:
+    from harness.model.view import MoEModel
+    from harness.protocol import Protocol
+    from harness.record import Environment, Memory
+
+
+def execute(job: Job, say: Say) -> Outcome:
+    """Run the cell; whatever goes wrong in it becomes its record.
+
+    Args:
+        job: The cell and where it works.
+        say: Told what is being done, as in "while ...".
+
+    Raises:
+        UserError: no space is left, which is not the cell's fault.
+    """
+    started = time.perf_counter()
+    work = _Work(job, say)
+    status, reason = "ok", None
+    with _heard() as said:
+        try:
+            work.run()
+        except Refused as error:
+            status, reason = "refused", str(error)
+        except UserError as error:
+            status, reason = "failed", str(error)
+        except Exception as error:
+            if is_full(error):
+                raise full(job.folder) from error
+            status, reason = "failed", traceback.format_exc()
+    record = job.cell.record(
+        status,
+        time.perf_counter() - started,
+        reason=reason,
+        warnings=list(dict.fromkeys([*work.warnings, *said])),
+        **work.results,
+    )
+    return Outcome(record, tuple(work.items))
+
+
+class _Ear(logging.Handler):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What is warned of in the meantime, through `warnings` or the harness's own loggers."""
+    said: list[str] = []
+    ear, logger = _Ear(said), logging.getLogger("harness")
+    logger.addHandler(ear)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield said
+        said += [str(warning.message) for warning in caught]
+    finally:
+        logger.removeHandler(ear)
+
+
+@dataclass
+class _Work:
+    """The stages of a cell, and what they have found so far."""
+
+    job: Job
+    say: Say
+    results: dict[str, Any] = field(default_factory=dict)
+    """Fields of the record."""
+    items: list[Item] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        _prepare(self.job.cell)
+        self.results["environment"] = _environment(self.job.cell.protocol)
+        found = compress_to(self.job.artifact, self.job, self.say)
+        self.results.update(vars(found))
+        gc.collect()
+        self.say("loading the artifact")
+        model = _load(self.job)
+        self.audit(model)
+        # First, before evaluation leaves its freed memory with the allocator.
+        self.measure_memory(model)
+        self.evaluate(model)
+        self.measure(model)
+
+    def audit(self, model: MoEModel) -> None:
+        from harness.model import artifact
+
+        self.results["audit"] = artifact.audit(model, self.job.artifact)
+
+    def evaluate(self, model: MoEModel) -> None:
+        """Tasks and perplexity."""
+        from harness.evaluate.perplexity import perplexity
+        from harness.evaluate.tasks import evaluate_tasks
+
+        protocol = self.job.cell.protocol
+        data = data_of(self.job)
+        if protocol.tasks:
+            self.say("evaluating tasks")
+            tasks, self.items = evaluate_tasks(
+                model.lm,
+                model.tokenizer,
+                protocol.tasks,
+                data=data,
+                shots=protocol.shots,
+                limit=protocol.limit,
+                batch_size=protocol.batch_size,
+            )
+            self.results["tasks"] = tasks
+        self.results["perplexity"] = found = {}
+        for name in protocol.perplexity:
+            self.say(f"measuring perplexity {name}")
+            found[name] = perplexity(
+                model.lm, model.tokenizer, name, data=data, batch_size=protocol.batch_size
+            )
+
+    def measure_memory(self, model: MoEModel) -> None:
+        """Memory while running, if the protocol asks for it."""
+        if "memory" in self.job.cell.protocol.measure:
+            self.say("measuring memory")
+            self.results["memory_running"] = running_memory(model, self.fitting_length(model))
+
+    def measure(self, model: MoEModel) -> None:
+        """Size, FLOPs and speed, as far as the protocol asks for them."""
+        protocol = self.job.cell.protocol
+        length = self.fitting_length(model)
+        if "size" in protocol.measure:
+            from harness.measure.size import measure_size
+
+            self.say("measuring size")
+            self.results["size"] = measure_size(model, self.job.artifact)
+        if "flops" in protocol.measure:
+            from harness.measure.flops import measure_flops
+
+            self.say("counting FLOPs")
+            self.results["flops"] = measure_flops(model, length)
+        if "speed" in protocol.measure:
+            from harness.measure.speed import measure_speed
+
+            self.say("measuring speed")
+            self.results["speed"] = measure_speed(
+                model.lm,
+                open_base(self.job.cell).lm,
+                length=length,
+                new_tokens=protocol.new_tokens,
+                repetitions=protocol.repetitions,
+            )
+
+    def fitting_length(self, model: MoEModel) -> int:
+        """The protocol's sequence length, or what the model's positions leave of it."""
+        protocol = self.job.cell.protocol
+        positions = getattr(model.config, "max_position_embeddings", None)
+        room = protocol.sequence_length if positions is None else positions - protocol.new_tokens
+        if room >= protocol.sequence_length:
+            return protocol.sequence_length
+        self.warnings.append(
+            f"FLOPs, memory and speed are of {room} tokens instead of {protocol.sequence_length}: "
+            f"the model has {positions} positions, and {protocol.new_tokens} tokens are decoded."
+        )
+        return room
+
+
+def running_memory(model: MoEModel, length: int) -> Memory:
+    """Peak memory of one forward pass over `length` tokens, batch 1."""
+    import torch
+
+    from harness.measure.memory import PeakMemory
+
+    ids = torch.zeros(1, length, dtype=torch.int64, device=model.device)  # [1, length]
+    with PeakMemory(model.device) as peak, torch.no_grad():
+        model.lm(input_ids=ids, use_cache=False)
+    return peak.memory
+
+
+def _load(job: Job) -> MoEModel:
+    import torch
+
+    from harness.model import artifact
+
+    protocol = job.cell.protocol
+    return artifact.load(
+        job.artifact,
+        dtype=getattr(torch, protocol.dtype),
+        device=device(),
+        experts=protocol.experts_implementation,
+        attention=protocol.attention_implementation,
+    )
+
+
+def _prepare(cell: Cell) -> None:
+    """The whole process is this cell's, so global settings are the cell's too."""
+    import torch
+
+    if cell.protocol.threads is not None:
+        torch.set_num_threads(cell.protocol.threads)
+    torch.manual_seed(cell.seed)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def _environment(protocol: Protocol) -> Environment:
+    from harness.measure.environment import environment
+
+    return environment(device=device(), threads=protocol.threads)

@@ -1,0 +1,68 @@
+"""EEP: the subset of experts that reconstructs the layer best, found by enumeration."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+from harness.budget import KeepBudget
+from harness.calibration.statistics import Outputs
+from harness.calibration.subset_losses import SubsetLosses
+from harness.calibration.walk import Calibration
+from harness.edits import Edit, KeepExperts
+from harness.errors import Refused
+from harness.method import Method, Note
+from harness.model.view import Block, MoEModel
+
+MOST_SUBSETS = 200_000
+"""Per layer; beyond it enumeration is refused rather than left to run for days."""
+
+
+class EEP(KeepBudget, Method):
+    """Expert pruning by enumeration (Lu et al. 2024, arXiv 2402.14800, section 3.1).
+
+    Per layer, of all C(E, r) subsets of experts the one kept minimises the sum over calibration
+    batches of || F(X) - F(X, kept) ||_F, F the MoE layer with its router restricted to the subset.
+    The loss depends on the calibration's batch size, as in the authors' code.
+
+    Layer-wise (default), every layer is decided on the original model's inputs. With `progressive`
+    a layer's inputs come from the layers already pruned, its targets from the original model.
+
+    Deviations: losses come from per-token Gram matrices in fp64 instead of one forward per subset
+    (equal to rounding); any routing the model family uses, not only Mixtral's; layers may have
+    different numbers of experts.
+    """
+
+    name: ClassVar[str] = "eep"
+    reference: ClassVar[str] = "Lu et al. 2024, arXiv 2402.14800: argmin over subsets of sum_b ||Z_b - Z_b(K)||_F"
+
+    progressive: bool = False
+    """Decide each layer on what the pruned layers before it give."""
+
+    def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
+        """Yield one KeepExperts per MoE layer, and its losses."""
+        drops = {block.index: self._drops(block) for block in model.moe_blocks()}
+        follow = "both" if self.progressive else "original"
+        for block in calibration.walk(model, follow=follow):
+            if not drops.get(block.index):
+                continue
+            target = block.original.collect(Outputs()) if self.progressive else None
+            losses = block.collect(SubsetLosses(drops[block.index], target=target))
+            dropped = losses.best()
+            loss = float(losses.losses.min())
+            yield Note(name="eep.loss", data={"block": block.index, "loss": loss})
+            kept = tuple(expert for expert in block.experts if expert not in dropped)
+            yield KeepExperts(block=block.index, experts=kept)
+
+    def _drops(self, block: Block) -> int:
+        experts = len(block.experts)
+        dropped = experts - self.kept(experts, block.top_k, where=f"block {block.index}")
+        subsets = math.comb(experts, dropped)
+        if subsets > MOST_SUBSETS:
+            raise Refused(
+                f"block {block.index}: dropping {dropped} of {experts} experts has {subsets:.2g} "
+                f"subsets, more than the {MOST_SUBSETS:,} that enumeration takes on; "
+                "use expert-drop, or drop fewer experts."
+            )
+        return dropped
