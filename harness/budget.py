@@ -46,7 +46,9 @@ class KeepBudget(_Budget):
         if keep > experts:
             raise Refused(f"{option}: {where} has only {experts} experts.")
         if keep < top_k:
-            raise Refused(f"{option}: {where} chooses {top_k} experts per token; keep at least {top_k}.")
+            raise Refused(
+                f"{option}: {where} chooses {top_k} experts per token; keep at least {top_k}."
+            )
         return keep
 
 

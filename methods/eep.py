@@ -50,8 +50,7 @@ class EEP(KeepBudget, Method):
             target = block.original.collect(Outputs()) if self.progressive else None
             losses = block.collect(SubsetLosses(drops[block.index], target=target))
             dropped = losses.best()
-            loss = float(losses.losses.min())
-            yield Note(name="eep.loss", data={"block": block.index, "loss": loss})
+            yield Note(name="eep.losses", data={"block": block.index, **losses.table()})
             kept = tuple(expert for expert in block.experts if expert not in dropped)
             yield KeepExperts(block=block.index, experts=kept)
 

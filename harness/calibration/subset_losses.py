@@ -14,7 +14,7 @@ where the family renormalises, 1 / sum_K p (the softmax over the experts kept) w
 from __future__ import annotations
 
 import itertools
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -128,6 +128,14 @@ class SubsetLosses(Statistic):
     def best(self) -> tuple[int, ...]:
         """The dropped experts with the least loss; the first in lexicographic order on a tie."""
         return tuple(self.subsets[int(self.losses.argmin())].tolist())
+
+    def table(self, most: int = 1000) -> dict[str, list[Any]]:
+        """The subsets with the least losses, "dropped" as "a,b", at most `most`, in order."""
+        order = self.losses.sort(stable=True).indices[:most].tolist()
+        return {
+            "dropped": [",".join(map(str, self.subsets[n].tolist())) for n in order],
+            "losses": [float(self.losses[n]) for n in order],
+        }
 
 
 def _choices(ranks: int, top_k: int) -> Tensor:

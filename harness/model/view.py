@@ -99,7 +99,6 @@ class MoEModel:
         self.experts = int(getattr(lm.config, "num_experts", 0) or 0)
         self._tokenizer_source = tokenizer_source
         self._tokenizer: PreTrainedTokenizerBase | None = None
-        lm.requires_grad_(False)
         lm.eval()
         self._layers: dict[int, nn.Module] = dict(enumerate(lm.model.layers))
         self._keys = {index: f"{sha256}/{index}" for index in self._layers}
@@ -107,6 +106,7 @@ class MoEModel:
         self._passed: list[set[int]] = []
         lm.model.layers = nn.ModuleList()
         self.frame = lm
+        self.requires_no_grad()
         self._assembled: PreTrainedModel | None = None
 
     @property
@@ -154,6 +154,11 @@ class MoEModel:
 
             self._tokenizer = load_tokenizer(self._tokenizer_source, self.ref)
         return self._tokenizer
+
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether the model came with a tokenizer's files."""
+        return self._tokenizer_source is not None
 
     @property
     def device(self) -> torch.device:
@@ -222,6 +227,11 @@ class MoEModel:
         origin = self._step or (uuid.uuid4().hex if edit.tensors else "")
         text = json.dumps([self._keys[edit.block], origin, edit.data()])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def requires_no_grad(self) -> None:
+        """Mark every parameter as not trained."""
+        for module in (self.frame, *self._layers.values()):
+            module.requires_grad_(False)
 
     def describe(self) -> dict[str, Any]:
         """Blocks and experts left, as plain data."""

@@ -1,0 +1,188 @@
+"""Artifacts: a compressed model on disk.
+
+A folder with the base model's own `config.json`, `edits.json`, safetensors of the resulting
+weights (blocks keep the base's numbers) and the tokenizer. Loading builds the base architecture on
+the meta device, applies the edits' structure, and loads the tensors strictly.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.edits import parse
+from harness.errors import UserError
+from harness.model.checkpoint import read_json, weight_files
+from harness.model.source import EDITS_FILE, build_on_meta, read_config
+from harness.model.view import MoEModel
+
+FORMAT = 1
+_LAYER = "model.layers."
+
+
+def save(
+    model: MoEModel,
+    folder: Path,
+    *,
+    recipe: Sequence[Mapping[str, Any]] = (),
+    calibration: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write an artifact; the folder appears whole or not at all.
+
+    Args:
+        model: The compressed model.
+        folder: Must not exist, or be empty.
+        recipe: The steps, with their options, for the reader.
+        calibration: What each step was calibrated on, for the reader.
+
+    Raises:
+        UserError: the folder holds something, or it cannot be written (no space left).
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not empty; name a new folder.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+            whole = Path(scratch) / "artifact"
+            _write(model, whole, recipe, calibration)
+            if folder.exists():
+                folder.rmdir()
+            whole.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the artifact {folder} cannot be written: {error}.") from error
+
+
+def _write(
+    model: MoEModel,
+    folder: Path,
+    recipe: Sequence[Mapping[str, Any]],
+    calibration: Sequence[Mapping[str, Any]],
+) -> None:
+    folder.mkdir()
+    model.config.save_pretrained(folder)
+    text = {
+        "format": FORMAT,
+        "base": {"ref": model.ref, "sha256": model.sha256},
+        "recipe": list(recipe),
+        "calibration": list(calibration),
+        "edits": [edit.data() for edit in model.edits],
+    }
+    (folder / EDITS_FILE).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    save_torch_state_dict(state(model), str(folder))
+    if model.has_tokenizer:
+        model.tokenizer.save_pretrained(folder)
+
+
+def state(model: MoEModel) -> dict[str, Tensor]:
+    """All persistent tensors under the base's block numbers; tied weights once."""
+    tensors: dict[str, Tensor] = dict(model.frame.state_dict())
+    if model.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight", None)
+    for index in model.numbers:
+        layer = model.layer(index).state_dict()
+        tensors |= {f"{_LAYER}{index}.{name}": tensor for name, tensor in layer.items()}
+    return tensors
+
+
+def meta_model(folder: Path, *, experts: str, attention: str) -> MoEModel:
+    """An artifact's structure on the meta device.
+
+    Raises:
+        UserError: `edits.json` or `config.json` is missing, corrupt or of a newer format.
+    """
+    where = folder / EDITS_FILE
+    text = read_json(where)
+    if text.get("format") != FORMAT:
+        raise UserError(f"{where}: format {text.get('format')!r} is not {FORMAT}; upgrade moebench.")
+    base, edits = text.get("base"), text.get("edits")
+    if not isinstance(base, dict) or not isinstance(edits, list):
+        raise UserError(f"{where} lacks 'base' or 'edits'; it is not a whole artifact.")
+    lm = build_on_meta(read_config(str(folder)), experts=experts, attention=attention)
+    model = MoEModel(
+        lm,
+        ref=str(base.get("ref")),
+        sha256=str(base.get("sha256")),
+        tokenizer_source=folder,
+    )
+    for number, data in enumerate(edits):
+        model.apply(parse(data, where=f"{where}, edit {number}"))
+    return model
+
+
+def load(
+    folder: Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    experts: str = "grouped_mm",
+    attention: str = "sdpa",
+) -> MoEModel:
+    """Load an artifact.
+
+    Raises:
+        UserError: a file is missing, truncated or corrupt, or tensors and edits do not agree.
+    """
+    files = weight_files(folder)
+    model = meta_model(folder, experts=experts, attention=attention)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= load_file(file, device=device)
+    if dtype is not None:
+        tensors = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
+        }
+    _fill(model, tensors, folder)
+    model.frame.to(device)  # type: ignore[arg-type]
+    return model
+
+
+def _fill(model: MoEModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    expected = state(model)
+    _agree(expected, tensors, folder)
+    frame = {name: tensor for name, tensor in tensors.items() if not name.startswith(_LAYER)}
+    model.frame.load_state_dict(frame, assign=True, strict=False)
+    model.frame.tie_weights()
+    for index in model.numbers:
+        prefix = f"{_LAYER}{index}."
+        layer = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        model.layer(index).load_state_dict(layer, assign=True, strict=True)
+    model.requires_no_grad()
+    left = [name for name, tensor in state(model).items() if tensor.is_meta]
+    if left:
+        raise UserError(f"{folder}: {len(left)} tensors got no values, the first is {left[0]}.")
+
+
+def _agree(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], folder: Path) -> None:
+    for names, problem in (
+        (sorted(set(expected) - set(found)), "missing"),
+        (sorted(set(found) - set(expected)), "left over"),
+        (
+            sorted(n for n in expected if n in found and expected[n].shape != found[n].shape),
+            "of another shape than the edits say",
+        ),
+    ):
+        if names:
+            raise UserError(
+                f"{folder}: tensors and edits do not agree: {len(names)} {problem}, "
+                f"the first is {names[0]}."
+            )
+
+
+def remove(folder: Path) -> None:
+    """Delete an artifact; nothing happens where there is none."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,221 @@
+"""Where models come from: a reference name, a hub id, a checkpoint folder or an artifact."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError, unknown
+from harness.model.checkpoint import checkpoint_sha256, read_json, weight_files
+from harness.record import ModelInfo
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from harness.model.view import MoEModel
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+EDITS_FILE = "edits.json"
+
+
+def folder_of(ref: str) -> Path | None:
+    """The local folder a reference names; None for a hub id.
+
+    Raises:
+        UserError: an unknown reference model, a folder that is not there, or neither.
+    """
+    from harness.reference import MODELS
+
+    if ref.startswith("reference/"):
+        if ref not in MODELS:
+            raise unknown("reference model", ref, MODELS)
+        return Path(MODELS[ref])
+    path = Path(ref)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(f"{ref} is a file; name the checkpoint folder that holds config.json.")
+    if _HUB_ID.fullmatch(ref) and not ref.startswith("."):
+        return None
+    raise UserError(
+        f"model {ref!r}: no such folder, and not a hub id (owner/name). "
+        f"Reference models: {', '.join(sorted(MODELS))}."
+    )
+
+
+def describe(ref: str) -> ModelInfo:
+    """Family and identity of a model, without loading its weights.
+
+    Raises:
+        UserError: no such model, or its family is not known.
+    """
+    from harness.model.families import family_of
+
+    folder = folder_of(ref)
+    config = read_config(ref)
+    family = family_of(config, where=ref)
+    if folder is None:
+        commit = getattr(config, "_commit_hash", None) or "unknown"
+        sha256 = hashlib.sha256(f"{ref}@{commit}".encode()).hexdigest()
+    else:
+        sha256 = checkpoint_sha256(folder)
+    return ModelInfo(ref=ref, family=family.model_type, sha256=sha256, label=_label(ref, folder))
+
+
+def _label(ref: str, folder: Path | None) -> str:
+    if ref.startswith("reference/") or folder is None:
+        return ref
+    return folder.resolve().name
+
+
+def read_config(ref: str) -> Any:
+    """The transformers configuration.
+
+    Raises:
+        UserError: it is missing, corrupt, of an unknown family, or cannot be fetched.
+    """
+    from transformers import AutoConfig
+
+    from harness.model.families import FAMILIES
+
+    folder = folder_of(ref)
+    if folder is not None:
+        model_type = read_json(folder / "config.json").get("model_type")
+        if model_type not in FAMILIES:
+            raise unknown("model family", str(model_type), FAMILIES, where=f"{folder}/config.json")
+    try:
+        return AutoConfig.from_pretrained(
+            folder or ref, trust_remote_code=False, local_files_only=folder is not None
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the configuration of {ref} cannot be read: {_first(error)}.") from error
+
+
+def open_model(
+    ref: str,
+    *,
+    dtype: torch.dtype | None = None,
+    device: str = "cpu",
+    experts: str = "grouped_mm",
+    attention: str = "sdpa",
+) -> MoEModel:
+    """Load a model.
+
+    Args:
+        ref: Reference name, hub id, checkpoint folder, or artifact folder.
+        dtype: None for the checkpoint's own.
+        device: Where to.
+        experts: transformers' experts implementation.
+        attention: transformers' attention implementation.
+
+    Raises:
+        UserError: the model is not there, not whole, or not of a known family.
+    """
+    from harness.model.artifact import load
+    from harness.model.view import MoEModel
+
+    folder = folder_of(ref)
+    if folder is not None and (folder / EDITS_FILE).is_file():
+        return load(folder, device=device, dtype=dtype, experts=experts, attention=attention)
+    info = describe(ref)
+    if folder is not None:
+        weight_files(folder)
+    lm = _from_pretrained(
+        str(folder or ref),
+        local_files_only=folder is not None,
+        dtype=dtype or "auto",
+        experts_implementation=experts,
+        attn_implementation=attention,
+    )
+    lm.to(device)  # type: ignore[arg-type]
+    return MoEModel(lm, ref=ref, sha256=info.sha256, tokenizer_source=folder or ref)
+
+
+def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    try:
+        lm, report = AutoModelForCausalLM.from_pretrained(
+            source,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{source} cannot be loaded: {_first(error)}.") from error
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        keys = sorted(str(key) for key in report.get(kind) or ())
+        if keys:
+            raise UserError(
+                f"{source}: the checkpoint does not fit its configuration: {len(keys)} "
+                f"{kind.replace('_', ' ')}, the first is {keys[0]}."
+            )
+    return lm  # type: ignore[no-any-return]
+
+
+def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedModel:
+    """The architecture without weights; non-persistent buffers are real."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    with init_empty_weights(include_buffers=False):
+        lm = AutoModelForCausalLM.from_config(
+            config,
+            dtype=config.dtype,
+            trust_remote_code=False,
+            attn_implementation=attention,
+            experts_implementation=experts,
+        )
+    return lm  # type: ignore[no-any-return]
+
+
+def open_meta(ref: str, *, experts: str = "grouped_mm", attention: str = "sdpa") -> MoEModel:
+    """The model on the meta device, edits of an artifact applied: what a dry run compresses.
+
+    Raises:
+        UserError: as `describe`.
+    """
+    from harness.model.artifact import meta_model
+    from harness.model.view import MoEModel
+
+    folder = folder_of(ref)
+    if folder is not None and (folder / EDITS_FILE).is_file():
+        return meta_model(folder, experts=experts, attention=attention)
+    lm = build_on_meta(read_config(ref), experts=experts, attention=attention)
+    return MoEModel(lm, ref=ref, sha256=f"meta/{ref}", tokenizer_source=folder or ref)
+
+
+def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    if source is None:
+        raise UserError(f"{ref} has no tokenizer; put its tokenizer.json into the model's folder.")
+    local = isinstance(source, Path)
+    if local and not any((source / name).is_file() for name in _TOKENIZER_FILES):  # type: ignore[operator]
+        raise UserError(f"{source} has no tokenizer; put its tokenizer.json into the folder.")
+    try:
+        return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
+            source, trust_remote_code=False, local_files_only=local
+        )
+    except Exception as error:  # tokenizers raises a plain Exception for a corrupt file
+        raise UserError(f"the tokenizer of {ref} cannot be read: {_first(error)}.") from error
+
+
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def _first(error: BaseException) -> str:
+    """The first line of an error's message, without a full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")
