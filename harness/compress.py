@@ -59,9 +59,7 @@ def _run(model: MoEModel, step: Step) -> StepReport:
     return StepReport(tuple(notes), tuple(_unreached(step.calibration)), seconds)
 
 
-def _items(
-    method: Method, model: MoEModel, calibration: Calibration
-) -> Iterator[Edit | Note]:
+def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
     """Resume the method under no_grad each time; `no_grad` around a yield would leak."""
     generator = method.compress(model, calibration)
     while True:

@@ -23,7 +23,7 @@ from torch import Tensor
 from harness.edits import parse
 from harness.errors import UserError
 from harness.model.checkpoint import read_json, weight_files
-from harness.model.source import EDITS_FILE, build_on_meta, read_config
+from harness.model.source import EDITS_FILE, build_on_meta, read_config, tokenizer_source
 from harness.model.view import MoEModel
 
 FORMAT = 1
@@ -112,7 +112,7 @@ def meta_model(folder: Path, *, experts: str, attention: str) -> MoEModel:
         lm,
         ref=str(base.get("ref")),
         sha256=str(base.get("sha256")),
-        tokenizer_source=folder,
+        tokenizer_source=tokenizer_source(str(folder)),
     )
     for number, data in enumerate(edits):
         model.apply(parse(data, where=f"{where}, edit {number}"))
@@ -161,7 +161,7 @@ def _fill(model: MoEModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
             if name.startswith(prefix)
         }
         model.layer(index).load_state_dict(layer, assign=True, strict=True)
-    model.requires_no_grad()
+    model.settle()
     left = [name for name, tensor in state(model).items() if tensor.is_meta]
     if left:
         raise UserError(f"{folder}: {len(left)} tensors got no values, the first is {left[0]}.")

@@ -28,6 +28,17 @@ def put(module: nn.Module, name: str, tensor: Tensor) -> None:
     setattr(module, name, nn.Parameter(tensor.detach(), requires_grad=False))
 
 
+def align(module: nn.Module) -> None:
+    """Move parameters that do not start at a multiple of 64 bytes.
+
+    What safetensors maps from a file starts where the file says; matrix products on other
+    alignments take other paths, and logits would differ in their last bits from run to run.
+    """
+    for parameter in module.parameters():
+        if not parameter.is_meta and parameter.data_ptr() % 64:
+            parameter.data = parameter.data.clone()
+
+
 def assemble(frame: PreTrainedModel, blocks: Mapping[int, nn.Module]) -> PreTrainedModel:
     """A runnable model of `frame` (embedding, last norm, head) and the blocks left.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from pathlib import Path
@@ -131,7 +132,7 @@ def open_model(
         attn_implementation=attention,
     )
     lm.to(device)  # type: ignore[arg-type]
-    return MoEModel(lm, ref=ref, sha256=info.sha256, tokenizer_source=folder or ref)
+    return MoEModel(lm, ref=ref, sha256=info.sha256, tokenizer_source=tokenizer_source(ref))
 
 
 def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
@@ -166,12 +167,13 @@ def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedMod
 
     with init_empty_weights(include_buffers=False):
         lm = AutoModelForCausalLM.from_config(
-            config,
+            copy.deepcopy(config),  # from_config writes the implementations into it
             dtype=config.dtype,
             trust_remote_code=False,
             attn_implementation=attention,
             experts_implementation=experts,
         )
+    lm.tie_weights()
     return lm  # type: ignore[no-any-return]
 
 
@@ -188,7 +190,15 @@ def open_meta(ref: str, *, experts: str = "grouped_mm", attention: str = "sdpa")
     if folder is not None and (folder / EDITS_FILE).is_file():
         return meta_model(folder, experts=experts, attention=attention)
     lm = build_on_meta(read_config(ref), experts=experts, attention=attention)
-    return MoEModel(lm, ref=ref, sha256=f"meta/{ref}", tokenizer_source=folder or ref)
+    return MoEModel(lm, ref=ref, sha256=f"meta/{ref}", tokenizer_source=tokenizer_source(ref))
+
+
+def tokenizer_source(ref: str) -> Path | str | None:
+    """Where a model's tokenizer is: its folder if that holds one, or the hub."""
+    folder = folder_of(ref)
+    if folder is None:
+        return ref
+    return folder if any((folder / name).is_file() for name in _TOKENIZER_FILES) else None
 
 
 def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBase:
@@ -201,12 +211,9 @@ def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBa
 
     if source is None:
         raise UserError(f"{ref} has no tokenizer; put its tokenizer.json into the model's folder.")
-    local = isinstance(source, Path)
-    if local and not any((source / name).is_file() for name in _TOKENIZER_FILES):  # type: ignore[operator]
-        raise UserError(f"{source} has no tokenizer; put its tokenizer.json into the folder.")
     try:
         return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
-            source, trust_remote_code=False, local_files_only=local
+            source, trust_remote_code=False, local_files_only=isinstance(source, Path)
         )
     except Exception as error:  # tokenizers raises a plain Exception for a corrupt file
         raise UserError(f"the tokenizer of {ref} cannot be read: {_first(error)}.") from error

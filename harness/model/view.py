@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from harness.errors import Refused, StaleWalk
 from harness.model.families import Family, family_of
 from harness.model.matrices import PARTS, Matrix, Part, Slot, expert_numbers, find, matrices
-from harness.model.shell import assemble, shell
+from harness.model.shell import align, assemble, shell
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -106,7 +106,7 @@ class MoEModel:
         self._passed: list[set[int]] = []
         lm.model.layers = nn.ModuleList()
         self.frame = lm
-        self.requires_no_grad()
+        self.settle()
         self._assembled: PreTrainedModel | None = None
 
     @property
@@ -228,10 +228,11 @@ class MoEModel:
         text = json.dumps([self._keys[edit.block], origin, edit.data()])
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def requires_no_grad(self) -> None:
-        """Mark every parameter as not trained."""
+    def settle(self) -> None:
+        """After loading: no parameter is trained, all are aligned in memory."""
         for module in (self.frame, *self._layers.values()):
             module.requires_grad_(False)
+            align(module)
 
     def describe(self) -> dict[str, Any]:
         """Blocks and experts left, as plain data."""

@@ -1,0 +1,138 @@
+"""What a leaderboard is made of. Values keep the record's units; columns know how to print them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from harness.record import Record
+
+Reader = Callable[[Record], float | None]
+"""Reads one number of one record; None when it was not measured."""
+
+Status = Literal["ok", "partial", "failed", "refused"]
+"""Of a row; `partial` when some of its seeds are ok and others are not."""
+
+
+def nothing(record: Record) -> None:
+    """The reader of a column that no single record can fill (it needs the baseline)."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One number per row."""
+
+    key: str
+    """Unique, as the csv spells it."""
+    title: str
+    unit: str = ""
+    """Printed in the header, or with each value when `scale` is "si"."""
+    direction: Literal["higher", "lower", "none"] = "none"
+    """Which end is better."""
+    digits: int = 1
+    """Decimals; significant digits when `scale` is "si"."""
+    group: Literal["accuracy", "cost"] = "cost"
+    shown: bool = True
+    """False: only in the csv."""
+    measured: bool = False
+    """True for times and memory, which change from run to run."""
+    scale: float | Literal["si"] = 1.0
+    """What a value is multiplied with to be printed, or "si" for prefixes (M, GB)."""
+    signed: bool = False
+    read: Reader = field(default=nothing, compare=False, repr=False)
+    low: Reader = field(default=nothing, compare=False, repr=False)
+    high: Reader = field(default=nothing, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of one row: the mean over the seeds that have it."""
+
+    mean: float
+    sd: float | None = None
+    """Sample standard deviation over seeds; None for one seed."""
+    n: int = 1
+    low: float | None = None
+    """Lower bound of the 95 % interval; None for several seeds."""
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One recipe on one model, all its seeds."""
+
+    model: str
+    name: str
+    """As the suite spells it."""
+    kind: Literal["level", "baseline", "method"]
+    """`level` is what guessing gets: no record stands behind it."""
+    status: Status = "ok"
+    reason: str = ""
+    """One sentence when `status` is not ok."""
+    suite: str = ""
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    cells: tuple[str, ...] = ()
+    """Ids of the records that the values come from, all seeds, ok or not."""
+    values: Mapping[str, Value] = field(default_factory=dict)
+    """By column key; a number that was not measured has no entry."""
+    deltas: Mapping[str, float] = field(default_factory=dict)
+    """Difference to the baseline of the same model, by column key."""
+    best: frozenset[str] = frozenset()
+    """Keys of the columns in which this row is the best of its model."""
+
+    @property
+    def id(self) -> tuple[str, str]:
+        """Model and name: unique on a leaderboard."""
+        return self.model, self.name
+
+
+@dataclass(frozen=True)
+class Footnote:
+    """A sentence below the table, marked at the columns and rows that it is about."""
+
+    text: str
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows sorted by model, baseline first, then in the suite's order."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[Footnote, ...]
+
+    @property
+    def shown(self) -> tuple[Column, ...]:
+        """The columns of the printed tables."""
+        return tuple(column for column in self.columns if column.shown)
+
+    def column_marks(self, column: Column) -> tuple[int, ...]:
+        """Numbers of the footnotes about `column`, from 1."""
+        notes = enumerate(self.footnotes, start=1)
+        return tuple(number for number, note in notes if column.key in note.columns)
+
+    def row_marks(self, row: Row) -> tuple[int, ...]:
+        """Numbers of the footnotes about `row`, from 1."""
+        notes = enumerate(self.footnotes, start=1)
+        return tuple(number for number, note in notes if row.id in note.rows)
+
+    def without_measured(self) -> Leaderboard:
+        """The part that a second run of the same cells must reproduce to the byte."""
+        columns = tuple(column for column in self.columns if not column.measured)
+        keys = {column.key for column in columns}
+        rows = tuple(
+            replace(
+                row,
+                values={key: value for key, value in row.values.items() if key in keys},
+                deltas={key: delta for key, delta in row.deltas.items() if key in keys},
+                best=row.best & keys,
+            )
+            for row in self.rows
+        )
+        notes = tuple(n for n in self.footnotes if not n.columns or keys & set(n.columns))
+        return replace(self, columns=columns, rows=rows, footnotes=notes)

@@ -1,0 +1,214 @@
+"""Which numbers a leaderboard has, and where in a record each is read."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+from pydantic import BaseModel
+
+from harness.protocol import Protocol
+from harness.record import Flops, Memory, PerplexityResult, Record, Size, Timing
+from harness.report.board import Column, Reader
+
+TITLES = {
+    "arc_challenge": "ARC-c",
+    "arc_easy": "ARC-e",
+    "boolq": "BoolQ",
+    "gsm8k": "GSM8K",
+    "hellaswag": "HellaSwag",
+    "mmlu": "MMLU",
+    "openbookqa": "OBQA",
+    "piqa": "PIQA",
+    "rte": "RTE",
+    "winogrande": "WinoGrande",
+}
+"""As papers print them; any other task keeps lm-eval's name."""
+
+AVERAGE = "average"
+DELTA = "average.delta"
+KEPT = "average.kept"
+PREFILL = "speed.prefill.speedup"
+DECODE = "speed.decode.speedup"
+
+
+def accuracy(task: str) -> str:
+    """Key of the column with the accuracy of `task`."""
+    return f"{task}.acc"
+
+
+def average(record: Record, protocol: Protocol) -> float | None:
+    """Mean acc (0..1) over the protocol's average tasks; None when one of them is missing."""
+    found = [_metric(record, task=task, metric="acc") for task in protocol.average]
+    values = [value for value in found if value is not None]
+    return statistics.fmean(values) if values and len(values) == len(found) else None
+
+
+def peak_memory(records: Iterable[Record]) -> Literal["torch_peak", "rss_peak"]:
+    """Which peak the tables show: the accelerator's where one was measured, else the process's."""
+    memories = [record.memory_running for record in records if record.memory_running]
+    return "torch_peak" if any(m.torch_peak is not None for m in memories) else "rss_peak"
+
+
+def columns(records: Sequence[Record], protocol: Protocol) -> tuple[Column, ...]:
+    """The printed columns in their order, then those of the csv alone; no key occurs twice."""
+    found: dict[str, Column] = {}
+    for column in (*_printed(records, protocol), *_details(records, protocol)):
+        found.setdefault(column.key, column)
+    return tuple(found.values())
+
+
+def _metric(record: Record, *, task: str, metric: str) -> float | None:
+    result = record.tasks.get(task)
+    return result.metrics.get(metric) if result else None
+
+
+def _stderr(record: Record, *, task: str, metric: str) -> float | None:
+    result = record.tasks.get(task)
+    return result.stderr.get(metric) if result else None
+
+
+def _attribute(record: Record, *, path: tuple[str, ...]) -> float | None:
+    """A list is read as its median, and anything absent on the way as None."""
+    value: object = record
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name)
+        if value is None:
+            return None
+    return statistics.median(value) if isinstance(value, list) else float(value)  # type: ignore[arg-type]
+
+
+def _at(*path: str) -> Reader:
+    return partial(_attribute, path=path)
+
+
+def _printed(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
+    yield from _tasks(records, protocol)
+    yield from _averages(protocol)
+    for name in protocol.perplexity:
+        yield Column(
+            f"perplexity.{name}.value",
+            f"ppl {name}",
+            direction="lower",
+            digits=2,
+            group="accuracy",
+            read=_at("perplexity", name, "value"),
+        )
+    if "size" in protocol.measure:
+        yield _quantity("parameters", "", "size", "parameters")
+        yield _quantity("active", "", "size", "active_parameters")
+        yield _quantity("artifact", "B", "size", "artifact_bytes")
+    if "flops" in protocol.measure:
+        yield _quantity("MACs", "", "flops", "macs")
+    if "memory" in protocol.measure:
+        path = ("memory_running", peak_memory(records))
+        yield _quantity("peak memory", "B", *path, measured=True)
+    key = "compression_seconds"
+    yield Column(key, "compression", "s", "lower", 1, measured=True, read=_at(key))
+    if "speed" in protocol.measure:
+        yield _speedup("prefill")
+        yield _speedup("decode")
+
+
+def _tasks(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
+    for task in protocol.tasks:
+        metric = _headline(records, task)
+        if metric is not None:
+            yield Column(
+                f"{task}.{metric}",
+                TITLES.get(task, task),
+                direction="higher",
+                group="accuracy",
+                scale=100.0,
+                read=partial(_metric, task=task, metric=metric),
+            )
+
+
+def _headline(records: Iterable[Record], task: str) -> str | None:
+    """acc, or the first exact_match of a task that is generated; None: csv only."""
+    metrics = {name for r in records if task in r.tasks for name in r.tasks[task].metrics}
+    if "acc" in metrics or not metrics:
+        return "acc"
+    return min((name for name in metrics if name.startswith("exact_match")), default=None)
+
+
+def _averages(protocol: Protocol) -> Iterator[Column]:
+    if not protocol.average:
+        return
+    common = {"direction": "higher", "group": "accuracy", "scale": 100.0}
+    title = f"average of {len(protocol.average)}"
+    yield Column(AVERAGE, title, read=partial(average, protocol=protocol), **common)  # type: ignore[arg-type]
+    yield Column(DELTA, "Δ average", "points", signed=True, **common)  # type: ignore[arg-type]
+    yield Column(KEPT, "kept", "%", **common)  # type: ignore[arg-type]
+
+
+def _quantity(title: str, unit: str, *path: str, measured: bool = False) -> Column:
+    key = ".".join(path)
+    return Column(key, title, unit, "lower", 4, scale="si", measured=measured, read=_at(*path))
+
+
+def _speedup(stage: str) -> Column:
+    return Column(
+        f"speed.{stage}.speedup",
+        f"{stage} speed-up",
+        "ratio",
+        "higher",
+        2,
+        measured=True,
+        read=_at("speed", stage, "speedup"),
+        low=_at("speed", stage, "low"),
+        high=_at("speed", stage, "high"),
+    )
+
+
+def _details(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
+    for task in protocol.tasks:
+        yield from _task_details(records, task)
+    for name in protocol.perplexity:
+        yield from _numbers(PerplexityResult, "perplexity", name)
+    yield from _numbers(Size, "size")
+    yield from _numbers(Flops, "flops")
+    yield from _numbers(Memory, "memory_running", measured=True)
+    yield from _numbers(Memory, "memory_compressing", measured=True)
+    for stage in ("prefill", "decode"):
+        yield from _numbers(Timing, "speed", stage, measured=True)
+    for name in ("length", "new_tokens", "batch", "threads"):
+        yield _detail("speed", name, measured=True)
+    for name in ("compression_seconds", "compression_cpu_seconds", "seconds"):
+        yield _detail(name, measured=True)
+
+
+def _task_details(records: Iterable[Record], task: str) -> Iterator[Column]:
+    results = [record.tasks[task] for record in records if task in record.tasks]
+    for metric in sorted({name for result in results for name in result.metrics}):
+        key = f"{task}.{metric}"
+        # Of lm-eval's other metrics (perplexities, bits) some are better when lower.
+        known = metric.startswith(("acc", "exact_match"))
+        yield Column(
+            key,
+            key,
+            direction="higher" if known else "none",
+            shown=False,
+            read=partial(_metric, task=task, metric=metric),
+        )
+        stderr = partial(_stderr, task=task, metric=metric)
+        yield Column(f"{key}.stderr", key, shown=False, read=stderr)
+    for name in ("chance", "majority", "items", "shots"):
+        yield Column(f"{task}.{name}", name, shown=False, read=_at("tasks", task, name))
+    read = _at("tasks", task, "seconds")
+    yield Column(f"{task}.seconds", "seconds", shown=False, measured=True, read=read)
+
+
+def _numbers(kind: type[BaseModel], *path: str, measured: bool = False) -> Iterator[Column]:
+    """A csv column for every number of a part of the record, so that new ones appear unasked."""
+    numeric = (int, float, int | None, float | None, list[float])
+    for name, info in kind.model_fields.items():
+        if info.annotation in numeric:
+            yield _detail(*path, name, measured=measured or name == "seconds")
+
+
+def _detail(*path: str, measured: bool) -> Column:
+    key = ".".join(path)
+    return Column(key, key, shown=False, measured=measured, read=_at(*path))

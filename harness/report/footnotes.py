@@ -1,0 +1,209 @@
+"""What must be said below a leaderboard for its numbers to be honest."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+from harness.protocol import Protocol
+from harness.record import PerplexityResult, Record, Speed, TaskResult
+from harness.report.board import Footnote
+from harness.report.columns import AVERAGE, DECODE, DELTA, KEPT, PREFILL, peak_memory
+from harness.report.entries import Entry, sentence
+
+REFERENCE = "reference/"
+"""The prefix of the models that ship with the package."""
+
+PEAKS = {
+    "rss_peak": "largest resident set of the whole process, the libraries included",
+    "torch_peak": "largest amount allocated by torch on the accelerator, summed over devices",
+}
+
+
+def guessing(result: TaskResult) -> float | None:
+    """max(chance, majority) of a task, 0..1; None for generation."""
+    return max((x for x in (result.chance, result.majority) if x is not None), default=None)
+
+
+def at_chance(result: TaskResult) -> bool:
+    """Whether acc is not above `guessing` by more than two standard errors."""
+    level, acc = guessing(result), result.metrics.get("acc")
+    if level is None or acc is None:
+        return False
+    stderr = result.stderr.get("acc")
+    if stderr is None:
+        stderr = math.sqrt(acc * (1 - acc) / max(result.items, 1))
+    return acc <= level + 2 * stderr
+
+
+def footnotes(entries: Sequence[Entry], protocol: Protocol) -> tuple[Footnote, ...]:
+    """The footnotes in the order of the columns, then those about rows."""
+    return (
+        *_average(protocol),
+        *_limit(protocol),
+        *_at_chance(entries),
+        *_perplexity(entries, protocol),
+        *_flops(entries),
+        *_memory(entries),
+        *_speed(entries),
+        *_references(entries),
+        *_seeds(entries),
+        *_reasons(entries),
+        *_warnings(entries),
+    )
+
+
+def _average(protocol: Protocol) -> Iterator[Footnote]:
+    if protocol.average:
+        yield Footnote(
+            f"Unweighted mean of the acc of {', '.join(protocol.average)}; absent where one of "
+            "them is missing. Δ average is its difference to the baseline, kept its share of the "
+            "baseline's.",
+            (AVERAGE, DELTA, KEPT),
+        )
+
+
+def _limit(protocol: Protocol) -> Iterator[Footnote]:
+    if protocol.limit is not None:
+        yield Footnote(f"Only the first {protocol.limit} items of each task were evaluated.")
+
+
+def _at_chance(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    for entry in (entry for entry in entries if entry.baseline and entry.ok):
+        results = entry.ok[0].tasks
+        tasks = [task for task in sorted(results) if at_chance(results[task])]
+        if tasks:
+            yield Footnote(
+                f"The baseline of {entry.model} is not above guessing (the larger of chance and "
+                f"majority) by more than two standard errors on {_listed(tasks)}: differences "
+                "there say nothing about a method.",
+                rows=(entry.id,),
+            )
+
+
+def _perplexity(entries: Sequence[Entry], protocol: Protocol) -> Iterator[Footnote]:
+    settings: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
+    for entry in entries:
+        for name, result in _perplexities(entry, protocol):
+            note = f"; {_ended(result.note)}" if result.note else "."
+            text = f"windows of {result.length} tokens that do not overlap{note}"
+            settings[text][entry.model, name] = None
+    for text, found in settings.items():
+        names = list(dict.fromkeys(name for _, name in found))
+        models = sorted({model for model, _ in found})
+        which = f" of {_listed(models)}" if len(settings) > 1 else ""
+        columns = tuple(f"perplexity.{name}.value" for name in names)
+        yield Footnote(f"Perplexity on {_listed(names)}{which}: {text}", columns)
+
+
+def _perplexities(entry: Entry, protocol: Protocol) -> Iterator[tuple[str, PerplexityResult]]:
+    for record in entry.ok:
+        for name in protocol.perplexity:
+            if name in record.perplexity:
+                yield name, record.perplexity[name]
+
+
+def _flops(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    settings: dict[str, dict[str, None]] = defaultdict(dict)
+    for entry in entries:
+        for flops in (record.flops for record in entry.ok if record.flops):
+            settings[f"{flops.tokens} tokens; {_ended(flops.routing)}"][entry.model] = None
+    for text, models in settings.items():
+        which = f" of {_listed(list(models))}" if len(settings) > 1 else ""
+        yield Footnote(
+            f"Multiply-accumulates of one forward pass{which} over {text}", ("flops.macs",)
+        )
+
+
+def _memory(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    records = [record for entry in entries for record in entry.ok]
+    if any(record.memory_running for record in records):
+        kind = peak_memory(records)
+        yield Footnote(f"While evaluating: {PEAKS[kind]}.", (f"memory_running.{kind}",))
+
+
+def _speed(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    settings: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for entry in entries:
+        for text in sorted({_setting(r, r.speed) for r in entry.ok if r.speed}):
+            settings[text].append(entry.id)
+    for text, rows in sorted(settings.items()):
+        # Only where settings differ must the reader know which row had which.
+        yield Footnote(text, (PREFILL, DECODE), tuple(rows) if len(settings) > 1 else ())
+
+
+def _setting(record: Record, speed: Speed) -> str:
+    environment = record.environment
+    named = environment.processor if environment and speed.device == "cpu" else None
+    named = environment.device if environment and speed.device != "cpu" else named
+    device = f"{speed.device} ({named})" if named and named != speed.device else speed.device
+    note = f" {_ended(speed.note)}" if speed.note else ""
+    return (
+        f"Speed-up over the baseline, repetitions interleaved with the baseline's, with the 95 % "
+        f"bootstrap interval: prefill of {speed.length} tokens, {speed.new_tokens} decoded, batch "
+        f"{speed.batch}, {speed.cache} cache, experts {speed.experts_implementation}, attention "
+        f"{speed.attention_implementation}, {speed.dtype}, {device}, {speed.threads} threads.{note}"
+    )
+
+
+def _references(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    models: dict[str, None] = {}
+    for entry in entries:
+        info = entry.records[0].model
+        if info.label.startswith(REFERENCE) or info.ref.startswith(REFERENCE):
+            models[entry.model] = None
+    if models:
+        are = "is a small model" if len(models) == 1 else "are small models"
+        yield Footnote(
+            f"{_listed(list(models))} {are} trained for this package on a synthetic world, with "
+            "tasks of the real formats: the numbers compare methods on that model and say nothing "
+            "about full-size models."
+        )
+
+
+def _seeds(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    if any(len(entry.ok) > 1 for entry in entries):
+        yield Footnote("±: sample standard deviation over the n seeds of the row.")
+
+
+def _reasons(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    """A row that is not ok stays, with its reason; equal reasons share a footnote."""
+    reasons: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for entry in entries:
+        for reason in _reasons_of(entry):
+            reasons[reason].append(entry.id)
+    for reason, rows in reasons.items():
+        yield Footnote(reason, rows=tuple(rows))
+
+
+def _reasons_of(entry: Entry) -> list[str]:
+    bad = [record for record in entry.records if record.status != "ok"]
+    found: dict[str, list[int]] = defaultdict(list)
+    for record in bad:
+        found[f"{record.status.capitalize()}{{}}: {_ended(sentence(record))}"].append(record.seed)
+    several = len(entry.records) > 1
+    return [
+        text.replace("{}", f" with seed {', '.join(map(str, seeds))}" if several else "", 1)
+        for text, seeds in found.items()
+    ]
+
+
+def _warnings(entries: Sequence[Entry]) -> Iterator[Footnote]:
+    warnings: dict[str, dict[tuple[str, str], None]] = defaultdict(dict)
+    for entry in entries:
+        for warning in (text for record in entry.records for text in record.warnings):
+            warnings[" ".join(warning.split())][entry.id] = None
+    everywhere = {entry.id for entry in entries if entry.ok}
+    for warning, rows in warnings.items():
+        # What holds for every row would only clutter the names.
+        marked = () if everywhere <= rows.keys() else tuple(rows)
+        yield Footnote(f"Warning: {_ended(warning)}", rows=marked)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."

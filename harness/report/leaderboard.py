@@ -1,0 +1,134 @@
+"""The leaderboard: a pure function of the records, the same bytes for the same records."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+
+from harness.protocol import Protocol
+from harness.record import Record, TaskResult
+from harness.report import render
+from harness.report.board import Column, Leaderboard, Row, Value
+from harness.report.columns import AVERAGE, DELTA, KEPT, accuracy, columns
+from harness.report.entries import Entry, entries, sentence
+from harness.report.footnotes import footnotes, guessing
+from harness.report.text import printed
+
+__all__ = ["LEVEL", "Leaderboard", "leaderboard", "render"]
+
+LEVEL = "max(chance, majority)"
+"""Name of the row with what guessing gets."""
+
+
+def leaderboard(
+    records: Sequence[Record], protocol: Protocol, order: Sequence[str] | None = None
+) -> Leaderboard:
+    """One row per model and recipe, its seeds averaged.
+
+    Args:
+        records: Of one protocol, in any order, whatever their status.
+        protocol: The one that the records were made under.
+        order: Row names as the suite lists them; the others follow by name.
+
+    Raises:
+        UserError: a record of another protocol, or two records for one row and seed.
+    """
+    found = entries(records, protocol, order or ())
+    table = columns(records, protocol)
+    rows: list[Row] = []
+    for _, group in groupby(found, key=lambda entry: entry.model):
+        rows += _section(tuple(group), table, protocol)
+    return Leaderboard(_caption(records, protocol), table, tuple(rows), footnotes(found, protocol))
+
+
+def _caption(records: Iterable[Record], protocol: Protocol) -> str:
+    suites = ", ".join(sorted({record.suite for record in records})) or "no records"
+    shots = "tasks' own shots" if protocol.shots is None else f"{protocol.shots}-shot"
+    return f"{suites}: protocol {protocol.sha256[:12]}, {shots}, {protocol.dtype}, accuracy in %"
+
+
+def _section(group: Sequence[Entry], table: Sequence[Column], protocol: Protocol) -> Iterator[Row]:
+    rows = [_row(entry, table) for entry in group]
+    base = next((row for row in rows if row.kind == "baseline"), None)
+    if base:
+        rows = [row if row is base else _against(row, base, table) for row in rows]
+    levels = _levels(group, protocol)
+    if levels:
+        yield Row(group[0].model, LEVEL, "level", values=levels)
+    best = _best(rows, table)
+    for row in rows:
+        yield replace(row, best=frozenset(key for key, ids in best.items() if row.id in ids))
+
+
+def _levels(group: Sequence[Entry], protocol: Protocol) -> dict[str, Value]:
+    """The same for every row of a model, because the items are the same."""
+    results: dict[str, TaskResult] = {}
+    for record in (record for entry in group for record in entry.ok):
+        results = {**record.tasks, **results}
+    found = {task: guessing(results[task]) for task in protocol.tasks if task in results}
+    levels = {task: level for task, level in found.items() if level is not None}
+    values = {accuracy(task): Value(level) for task, level in levels.items()}
+    if protocol.average and all(task in levels for task in protocol.average):
+        values[AVERAGE] = Value(statistics.fmean(levels[task] for task in protocol.average))
+    return values
+
+
+def _row(entry: Entry, table: Sequence[Column]) -> Row:
+    values = {column.key: _value(entry.ok, column) for column in table}
+    reasons = dict.fromkeys(sentence(r) for r in entry.records if r.status != "ok")
+    return Row(
+        entry.model,
+        entry.name,
+        "baseline" if entry.baseline else "method",
+        entry.status,
+        " ".join(reasons),
+        entry.records[0].suite,
+        entry.methods,
+        tuple(record.seed for record in entry.records),
+        tuple(record.cell for record in entry.records),
+        {key: value for key, value in values.items() if value is not None},
+    )
+
+
+def _value(records: Sequence[Record], column: Column) -> Value | None:
+    numbers = [number for r in records if (number := column.read(r)) is not None]
+    if not numbers:
+        return None
+    if len(numbers) > 1:
+        return Value(statistics.fmean(numbers), statistics.stdev(numbers), len(numbers))
+    bounds = [(column.low(r), column.high(r)) for r in records if column.read(r) is not None]
+    return Value(numbers[0], None, 1, *bounds[0])
+
+
+def _against(row: Row, base: Row, table: Sequence[Column]) -> Row:
+    """The row with its differences to the baseline, which counts as exact."""
+    deltas = {
+        column.key: row.values[column.key].mean - base.values[column.key].mean
+        for column in table
+        if column.direction != "none" and column.key in row.values and column.key in base.values
+    }
+    values = dict(row.values)
+    if AVERAGE in deltas:
+        mine, whole = row.values[AVERAGE], base.values[AVERAGE].mean
+        values[DELTA] = Value(deltas[AVERAGE], mine.sd, mine.n)
+        if whole > 0:
+            sd = None if mine.sd is None else mine.sd / whole
+            values[KEPT] = Value(mine.mean / whole, sd, mine.n)
+    return replace(row, values=values, deltas=deltas)
+
+
+def _best(rows: Sequence[Row], table: Sequence[Column]) -> Mapping[str, set[tuple[str, str]]]:
+    """Column key to the ids of the best of at least two rows; equal as printed is a tie."""
+    candidates = [row for row in rows if row.kind == "method" and row.status == "ok"]
+    best: dict[str, set[tuple[str, str]]] = {}
+    for column in table:
+        having = [row for row in candidates if column.key in row.values]
+        if column.direction == "none" or not column.shown or len(having) < 2:
+            continue
+        means = {row.id: row.values[column.key].mean for row in having}
+        top = (max if column.direction == "higher" else min)(means.values())
+        text = printed(top, column)
+        best[column.key] = {key for key, mean in means.items() if printed(mean, column) == text}
+    return best

@@ -1,0 +1,75 @@
+"""The leaderboard as csv: one line per row, every number at full precision and unscaled."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+
+from harness.report.board import Column, Leaderboard, Row
+
+IDENTITY = ("model", "row", "kind", "status", "reason", "suite", "methods", "seeds", "cells")
+
+
+def table_csv(board: Leaderboard) -> str:
+    """Fractions in 0..1, bytes, seconds; empty where missing; lists joined by spaces.
+
+    After each result stand its standard deviation and n over seeds, and its difference to the
+    baseline; of every other number only the mean over seeds is given.
+    """
+    keys = {column.key for column in board.columns}
+    lines = [
+        {**_identity(row), **dict(_numbers(row, board.columns, keys))}
+        for row in board.rows
+        if row.kind != "level"
+    ]
+    names = (*IDENTITY, *(name for c in board.columns for name in _names(c, keys)))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue()
+
+
+def _identity(row: Row) -> dict[str, str]:
+    seeds = " ".join(map(str, row.seeds))
+    texts = (row.model, row.name, row.kind, row.status, row.reason, row.suite)
+    return dict(
+        zip(IDENTITY, (*texts, " + ".join(row.methods), seeds, " ".join(row.cells)), strict=True)
+    )
+
+
+def _names(column: Column, keys: set[str]) -> Iterator[str]:
+    yield column.key
+    if _has_spread(column):
+        yield from (f"{column.key}.sd", f"{column.key}.n")
+    if _has_delta(column, keys):
+        yield f"{column.key}.delta"
+
+
+def _has_spread(column: Column) -> bool:
+    return column.shown or column.direction != "none"
+
+
+def _has_delta(column: Column, keys: set[str]) -> bool:
+    """Not of a column that is itself a comparison, nor where the delta has its own column."""
+    derived = column.key.startswith(("average.", "speed."))
+    return column.direction != "none" and not derived and f"{column.key}.delta" not in keys
+
+
+def _numbers(row: Row, columns: tuple[Column, ...], keys: set[str]) -> Iterator[tuple[str, str]]:
+    for column in columns:
+        value = row.values.get(column.key)
+        if value is None:
+            continue
+        yield column.key, _exact(value.mean)
+        if _has_spread(column):
+            yield f"{column.key}.n", str(value.n)
+            if value.sd is not None:
+                yield f"{column.key}.sd", _exact(value.sd)
+        if _has_delta(column, keys) and column.key in row.deltas:
+            yield f"{column.key}.delta", _exact(row.deltas[column.key])
+
+
+def _exact(number: float) -> str:
+    return repr(number).removesuffix(".0")

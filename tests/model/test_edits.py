@@ -1,0 +1,174 @@
+"""Every ordered pair of edits: applied, saved, reloaded equal to the bit, or refused."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from harness.edits import EDITS, DropBlock, DropMoE, Edit, KeepExperts, SetWeights, parse
+from harness.errors import Refused
+from harness.model.artifact import load, save
+from harness.model.audit import audit
+from harness.model.view import Block, MoEModel
+
+BLOCK = 2  # has experts in every family
+KINDS = sorted(EDITS)
+REFUSED = {
+    ("drop_block", kind): "block 2 is not in the model" for kind in KINDS
+} | {
+    ("drop_moe", "drop_moe"): "dropped already",
+    ("drop_moe", "keep_experts"): "no experts to keep",
+    ("drop_moe", "set_weights"): "no weight",
+    ("keep_experts", "keep_experts"): "has no expert",
+}
+
+
+def edit(kind: str, model: MoEModel, first: bool) -> Edit:
+    if kind == "drop_moe":
+        return DropMoE(block=BLOCK)
+    if kind == "drop_block":
+        return DropBlock(block=BLOCK)
+    if kind == "keep_experts":
+        return KeepExperts(block=BLOCK, experts=(0, 2, 3, 6, 7) if first else (1, 2, 3))
+    block = Block(model, BLOCK)
+    names = ("experts.3.gate", "experts.3.down", "router", "mlp_norm", "attention.o")
+    live = BLOCK in model.numbers and block.experts
+    values = {n: block.weight(n) * 0.5 if live else torch.zeros(1) for n in names}
+    return SetWeights.of(BLOCK, values)
+
+
+def logits(model: MoEModel, ids: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model.lm(ids).logits  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "deepseek_v2"])
+@pytest.mark.parametrize(("one", "two"), list(itertools.product(KINDS, KINDS)))
+def test_every_ordered_pair(
+    family: str, one: str, two: str, tiny: Callable[..., MoEModel], ids: Tensor, tmp_path: Path
+) -> None:
+    model = tiny(family)
+    model.apply(edit(one, model, first=True))
+    if (one, two) in REFUSED:
+        with pytest.raises(Refused, match=REFUSED[one, two]):
+            model.apply(edit(two, model, first=False))
+    else:
+        model.apply(edit(two, model, first=False))
+    model.apply(DropBlock(block=0))  # renumbering, in every combination
+    before = logits(model, ids)
+    save(model, tmp_path / "artifact")
+    again = load(tmp_path / "artifact")
+    audit(again, tmp_path / "artifact")
+    after = logits(again, ids)
+    assert torch.equal(after, before), float((after - before).abs().max())
+    assert again.edits == model.edits
+
+
+def test_an_edit_never_touches_the_base(
+    family: str, tiny: Callable[..., MoEModel], ids: Tensor
+) -> None:
+    model = tiny(family)
+    reference = logits(tiny(family), ids)
+    found = model.snapshot()
+    base = model.lm
+    for kind in ("set_weights", "keep_experts"):
+        model.apply(edit(kind, model, first=True))
+    model.apply(DropMoE(block=3))
+    model.apply(DropBlock(block=0))
+    assert not torch.equal(logits(model, ids), reference)
+    with torch.no_grad():
+        assert torch.equal(base(ids).logits, reference)
+    assert all(layer is not model.snapshot().get(i, (None,))[0] for i, (layer, _) in found.items()
+               if i in (2, 3))
+
+
+def test_removed_experts_are_as_if_the_router_never_chose_them(
+    family: str, tiny: Callable[..., MoEModel], ids: Tensor
+) -> None:
+    pruned, masked = tiny(family), tiny(family)
+    kept = {1: (0, 1, 2, 5), 2: (1, 3, 4, 6, 7), 3: (7,)}
+    for index, experts in kept.items():
+        if not Block(pruned, index).experts:
+            continue
+        pruned.apply(KeepExperts(block=index, experts=experts))
+        gate = masked.layer(index).mlp.gate
+        gate.top_k = min(gate.top_k, len(experts))
+        gone = [e for e in range(8) if e not in experts]
+        gate.forward = _mask(gate, gone)
+    torch.testing.assert_close(logits(pruned, ids), logits(masked, ids), atol=2e-5, rtol=0)
+
+
+def _mask(gate: torch.nn.Module, gone: list[int]) -> Callable[[Tensor], object]:
+    """The router's own forward with an additive -1e9 on the logits of removed experts."""
+    forward = gate.forward
+
+    def masked(hidden: Tensor) -> object:
+        import torch.nn.functional as functional
+
+        linear = functional.linear
+
+        def with_mask(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            out = linear(x, weight, bias)
+            out[..., gone] = -1e9
+            return out
+
+        functional.linear = with_mask
+        try:
+            return forward(hidden)
+        finally:
+            functional.linear = linear
+
+    return masked
+
+
+@pytest.mark.parametrize("dropped", [0, 1, 3])
+def test_cached_generation_equals_uncached_after_block_drop(
+    family: str, dropped: int, tiny: Callable[..., MoEModel], ids: Tensor
+) -> None:
+    model = tiny(family)
+    model.apply(DropBlock(block=dropped))
+    lm = model.lm
+    with torch.no_grad():
+        full = lm(ids, use_cache=False).logits
+        cache, steps = None, []
+        for position in range(ids.shape[1]):
+            out = lm(ids[:, position : position + 1], past_key_values=cache, use_cache=True)
+            cache = out.past_key_values
+            steps.append(out.logits)
+    torch.testing.assert_close(torch.cat(steps, 1), full, atol=2e-5, rtol=0)
+    generated = lm.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    assert generated.shape == (2, 28)
+
+
+def test_edits_survive_json(tiny: Callable[..., MoEModel]) -> None:
+    model = tiny("mixtral")
+    for kind in KINDS:
+        one = edit(kind, model, first=True)
+        assert parse(one.data(), where="test") == one
+
+
+def test_the_last_block_cannot_be_dropped(tiny: Callable[..., MoEModel]) -> None:
+    model = tiny("mixtral")
+    for index in range(3):
+        model.apply(DropBlock(block=index))
+    with pytest.raises(Refused, match="no block would be left"):
+        model.apply(DropBlock(block=3))
+
+
+def test_a_group_limited_router_keeps_equally_many_of_each_group(
+    configs: dict[str, Callable[[], Any]],
+) -> None:
+    config = configs["deepseek_v2"]()
+    config.topk_method, config.n_group, config.topk_group = "group_limited_greedy", 4, 2
+    model = MoEModel(AutoModelForCausalLM.from_config(config), ref="groups", sha256="groups")
+    with pytest.raises(Refused, match="equally many of each group"):
+        model.apply(KeepExperts(block=2, experts=(0, 1, 2, 3)))
+    model.apply(KeepExperts(block=2, experts=(0, 3, 5, 6)))
+    model.lm(torch.zeros(1, 3, dtype=torch.int64))
