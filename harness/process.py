@@ -30,10 +30,18 @@ _PRELOAD = (
     "datasets",
     "lm_eval.evaluator",
     "lm_eval.models.huggingface",
-    "fvcore.nn",
+    "harness.calibration.walk",
+    "harness.compress",
+    "harness.evaluate.scorer",
+    "harness.measure.flops",
+    "harness.measure.speed",
+    "harness.model.audit",
+    "harness.model.source",
     "harness.worker",
 )
 _LOG_LINES = 20
+_GOODBYE = 10.0
+"""Seconds that a worker has to end by itself once it has answered."""
 
 
 def start_server() -> None:
@@ -72,6 +80,7 @@ def run_cell(
             if isinstance(message, UserError):
                 raise message
             if isinstance(message, Outcome):
+                process.join(_GOODBYE)
                 return message
             phase = message
             on_phase(phase)
@@ -108,13 +117,17 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _redirect_output(job.log)
-    if execute is None:
-        from harness.worker import execute
     try:
-        answer: Outcome | UserError = execute(job, connection.send)
+        answer: Outcome | UserError = (execute or _worker())(job, connection.send)
     except UserError as error:
         answer = error
     connection.send(answer)
+
+
+def _worker() -> Execute:
+    from harness.worker import execute
+
+    return execute
 
 
 def _die_with_parent() -> None:

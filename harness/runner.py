@@ -8,17 +8,18 @@ is, so a run that was killed goes on by being started again.
 from __future__ import annotations
 
 import fnmatch
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cell import Cell, cells, data_root_of
+from harness.cell import Cell, cells
 from harness.check import check
 from harness.errors import UserError, nearest
+from harness.folders import cache_folder
 from harness.job import Job
+from harness.locations import data_root_of, prepare_environment
 from harness.process import run_cell, start_server
 from harness.progress import Progress, gist
 from harness.record import Record
@@ -83,7 +84,7 @@ def run(
     Raises:
         UserError: the suite is wrong, the folder is in use, a record is damaged, the disk is full.
     """
-    prepare_environment(suite, data_root)
+    prepare_environment(suite.models, data_root)
     start_server()
     check(suite)
     planned = cells(suite, data_root=data_root, limit=limit)
@@ -165,11 +166,12 @@ def select(planned: Sequence[Cell], only: str | None) -> list[Cell]:
 
 def publish(store: Store) -> Leaderboard:
     """Write the leaderboard and the plots that follow from the records."""
+    from harness.report import render
     from harness.report.plot import accuracy_against_size
 
     board = board_of(store)
     for form in FORMATS:
-        store.put(store.folder / f"leaderboard.{form}", rendered(board, form).encode())
+        store.put(store.folder / f"leaderboard.{form}", render(board, form).encode())
     plan = store.plan()
     records = store.records([cell.id for cell in plan.cells])
     with no_space(store.folder):
@@ -184,30 +186,3 @@ def board_of(store: Store) -> Leaderboard:
     plan = store.plan()
     records = store.records([cell.id for cell in plan.cells])
     return leaderboard(records, plan.protocol, tuple(dict.fromkeys(c.row for c in plan.cells)))
-
-
-def rendered(board: Leaderboard, form: str) -> str:
-    """A leaderboard as "terminal", "md", "csv" or "tex"."""
-    from harness.report.leaderboard import render
-
-    return render(board, form)
-
-
-def prepare_environment(suite: Suite, data_root: Path | None) -> None:
-    """Set what workers inherit; libraries read it when they are imported.
-
-    The hub stays out of reach unless the input names something on it.
-    """
-    local = all(Path(ref).exists() or ref.startswith("reference/") for ref in suite.models)
-    embedded = all(ref.startswith("reference/") for ref in suite.models)
-    if local and (embedded or data_root is not None):
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
-
-def cache_folder() -> Path:
-    """Where statistics are kept between runs: `MOEBENCH_CACHE`, or the user's cache folder."""
-    chosen = os.environ.get("MOEBENCH_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moebench"

@@ -13,8 +13,8 @@ from harness.record import CalibrationInfo, Memory, StepInfo
 
 if TYPE_CHECKING:
     from harness.calibration.tokens import Tokens
+    from harness.compress import StepReport
     from harness.data import DataRoot
-    from harness.method import Note
     from harness.model.view import MoEModel
 
 
@@ -29,6 +29,7 @@ class Compressed:
     """None for the baseline, like the two below."""
     compression_cpu_seconds: float | None
     memory_compressing: Memory | None
+    warnings: list[str]
 
 
 def compress_to(folder: Path, job: Job, say: Say) -> Compressed:
@@ -64,18 +65,18 @@ def run_steps(model: MoEModel, job: Job, say: Say) -> Compressed:
     from harness.measure.memory import PeakMemory
 
     if not job.cell.steps:
-        return Compressed([], [], [], None, None, None)
+        return Compressed([], [], [], None, None, None, [])
     wall, cpu = time.perf_counter(), time.process_time()
     notes: list[dict[str, Any]] = []
+    warnings: list[str] = []
     recipe = []
     with PeakMemory(model.device) as peak:
         for step in job.cell.steps:
             say(f"running {step.method}")
-            started = time.perf_counter()
-            found, calibration = run_step(model, step, job)
-            notes += [note.model_dump(mode="json") for note in found]
-            seconds = time.perf_counter() - started
-            recipe.append(step_info(step, calibration=calibration, seconds=seconds))
+            report, calibration = run_step(model, step, job)
+            notes += [note.model_dump(mode="json") for note in report.notes]
+            warnings += report.warnings
+            recipe.append(step_info(step, calibration=calibration, seconds=report.seconds))
     return Compressed(
         recipe,
         notes,
@@ -83,20 +84,21 @@ def run_steps(model: MoEModel, job: Job, say: Say) -> Compressed:
         time.perf_counter() - wall,
         time.process_time() - cpu,
         peak.memory,
+        warnings,
     )
 
 
-def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[list[Note], CalibrationInfo]:
-    """Apply one step to `model`: its notes, and what it was calibrated on."""
+def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[StepReport, CalibrationInfo]:
+    """Apply one step to `model`: its report, and what it was calibrated on."""
     from harness import registry
     from harness.calibration.walk import Calibration
-    from harness.compress import compress
+    from harness.compress import Step, compress
 
     method = registry.build(step.method, dict(step.options))
     tokens = draw(step, model, job)
     form = step.calibration
     calibration = Calibration(tokens, batch_size=form.batch_size, cache=job.cache)
-    notes = compress(model, [(method, calibration)])
+    [report] = compress(model, [Step(method, calibration)])
     counts = {block: seen.count.tolist() for block, seen in calibration.coverage.items()}
     info = CalibrationInfo(
         ref=tokens.ref,
@@ -107,7 +109,7 @@ def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[list[Note], Cal
         seed=tokens.seed,
         tokens_per_expert={block: dict(enumerate(count)) for block, count in counts.items()},
     )
-    return notes, info
+    return report, info
 
 
 def draw(step: CellStep, model: MoEModel, job: Job) -> Tokens:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.cell import Cell
 from harness.errors import Refused, UserError
@@ -41,13 +42,16 @@ def execute(job: Job, say: Say) -> Outcome:
     """
     started = time.perf_counter()
     work = _Work(job, say)
-    status, reason = "ok", None
+    status: Literal["ok", "failed", "refused"] = "ok"
+    reason = None
     with _heard() as said:
         try:
             work.run()
         except Refused as error:
             status, reason = "refused", str(error)
         except UserError as error:
+            if is_full(error):
+                raise full(job.folder) from error
             status, reason = "failed", str(error)
         except Exception as error:
             if is_full(error):
@@ -101,7 +105,9 @@ class _Work:
         _prepare(self.job.cell)
         self.results["environment"] = _environment(self.job.cell.protocol)
         found = compress_to(self.job.artifact, self.job, self.say)
-        self.results.update(vars(found))
+        results = dict(vars(found))
+        self.warnings += results.pop("warnings")
+        self.results.update(results)
         gc.collect()
         self.say("loading the artifact")
         model = _load(self.job)
@@ -112,9 +118,9 @@ class _Work:
         self.measure(model)
 
     def audit(self, model: MoEModel) -> None:
-        from harness.model import artifact
+        from harness.model.audit import audit
 
-        self.results["audit"] = artifact.audit(model, self.job.artifact)
+        self.results["audit"] = audit(model, self.job.artifact)
 
     def evaluate(self, model: MoEModel) -> None:
         """Tasks and perplexity."""
@@ -163,29 +169,30 @@ class _Work:
             self.say("counting FLOPs")
             self.results["flops"] = measure_flops(model, length)
         if "speed" in protocol.measure:
+            from harness.measure.exclusive import exclusive
             from harness.measure.speed import measure_speed
 
-            self.say("measuring speed")
-            self.results["speed"] = measure_speed(
-                model.lm,
-                open_base(self.job.cell).lm,
-                length=length,
-                new_tokens=protocol.new_tokens,
-                repetitions=protocol.repetitions,
-            )
+            baseline = open_base(self.job.cell)
+            self.say("waiting to measure speed")
+            with exclusive():
+                self.say("measuring speed")
+                self.results["speed"] = measure_speed(
+                    model.lm,
+                    baseline.lm,
+                    length=protocol.sequence_length,
+                    new_tokens=protocol.new_tokens,
+                    repetitions=protocol.repetitions,
+                )
 
     def fitting_length(self, model: MoEModel) -> int:
-        """The protocol's sequence length, or what the model's positions leave of it."""
-        protocol = self.job.cell.protocol
-        positions = getattr(model.config, "max_position_embeddings", None)
-        room = protocol.sequence_length if positions is None else positions - protocol.new_tokens
-        if room >= protocol.sequence_length:
-            return protocol.sequence_length
-        self.warnings.append(
-            f"FLOPs, memory and speed are of {room} tokens instead of {protocol.sequence_length}: "
-            f"the model has {positions} positions, and {protocol.new_tokens} tokens are decoded."
-        )
-        return room
+        """The protocol's sequence length, or the model's positions where those are fewer."""
+        asked = self.job.cell.protocol.sequence_length
+        positions = getattr(model.config, "max_position_embeddings", None) or asked
+        if positions < asked:
+            self.warnings.append(
+                f"FLOPs and memory are of {positions} tokens, not {asked}: the model takes no more."
+            )
+        return min(asked, positions)
 
 
 def running_memory(model: MoEModel, length: int) -> Memory:
@@ -218,7 +225,10 @@ def _load(job: Job) -> MoEModel:
 def _prepare(cell: Cell) -> None:
     """The whole process is this cell's, so global settings are the cell's too."""
     import torch
+    from tqdm import tqdm
 
+    # Its own lock is a semaphore of the system, which a killed worker would leave behind.
+    tqdm.set_lock(threading.RLock())
     if cell.protocol.threads is not None:
         torch.set_num_threads(cell.protocol.threads)
     torch.manual_seed(cell.seed)

@@ -1,1 +1,1 @@
-"""The compression methods: one file each, found through the entry-point group `moebench.methods`."""
+"""The compression methods: one file each, found by name through entry points."""

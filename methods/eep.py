@@ -35,7 +35,9 @@ class EEP(KeepBudget, Method):
     """
 
     name: ClassVar[str] = "eep"
-    reference: ClassVar[str] = "Lu et al. 2024, arXiv 2402.14800: argmin over subsets of sum_b ||Z_b - Z_b(K)||_F"
+    reference: ClassVar[str] = (
+        "Lu et al. 2024, arXiv 2402.14800: least sum_b ||F(X_b) - F_K(X_b)||"
+    )
 
     progressive: bool = False
     """Decide each layer on what the pruned layers before it give."""
@@ -43,8 +45,7 @@ class EEP(KeepBudget, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one KeepExperts per MoE layer, and its losses."""
         drops = {block.index: self._drops(block) for block in model.moe_blocks()}
-        follow = "both" if self.progressive else "original"
-        for block in calibration.walk(model, follow=follow):
+        for block in calibration.walk(model, follow="both" if self.progressive else "original"):
             if not drops.get(block.index):
                 continue
             target = block.original.collect(Outputs()) if self.progressive else None

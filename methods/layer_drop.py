@@ -26,7 +26,7 @@ class LayerDrop(DropBudget, Method):
     """
 
     name: ClassVar[str] = "layer-drop"
-    reference: ClassVar[str] = "He et al. 2024, arXiv 2406.02500: highest mean cos(h, h + MoE(norm(h)))"
+    reference: ClassVar[str] = "He et al. 2024, arXiv 2406.02500: highest cos(h, h + MoE(norm(h)))"
 
     score: Literal["norm-moe", "moe"] = "norm-moe"
     """With the norm and the residual, or the MoE layer alone."""

@@ -35,7 +35,7 @@ class Wanda(Method):
     """
 
     name: ClassVar[str] = "wanda"
-    reference: ClassVar[str] = "Sun et al. 2024, arXiv 2306.11695: smallest |W_ij| ||X_j||_2 per row"
+    reference: ClassVar[str] = "Sun et al. 2024, arXiv 2306.11695: smallest |W_ij| ||X_j||_2"
 
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     """Fraction of each row that is zeroed."""
@@ -99,9 +99,9 @@ class Wanda(Method):
             smallest = scores.sort(dim=1, stable=True).indices[:, :count]
             return weight.scatter(1, smallest, 0.0)
         zeros, group = _numbers(self.pattern)
-        grouped = scores.unflatten(1, (-1, group))  # [outputs, groups, m]
+        grouped = scores.view(len(weight), -1, group)  # [outputs, groups, m]
         smallest = grouped.topk(zeros, dim=-1, largest=False).indices
-        return weight.unflatten(1, (-1, group)).scatter(-1, smallest, 0.0).flatten(1)
+        return weight.reshape_as(grouped).scatter(-1, smallest, 0.0).reshape_as(weight)
 
 
 def _numbers(pattern: str) -> tuple[int, int]:

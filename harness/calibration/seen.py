@@ -89,7 +89,7 @@ class Seen:
         return self._flat("weights")
 
     def routed(self, expert: int) -> Tensor:
-        """bool [tokens]: routed to this expert."""
+        """Which tokens were routed to this expert, bool [tokens]."""
         return (self.index == expert).any(-1)
 
     def expert(self, expert: int, x: Tensor) -> Tensor:
@@ -106,7 +106,8 @@ class Seen:
     def _gated(self, expert: int, x: Tensor) -> Tensor:
         gate = F.linear(x, self.block.weight(f"experts.{expert}.gate"))
         up = F.linear(x, self.block.weight(f"experts.{expert}.up"))
-        return self.block.layer.mlp.experts.act_fn(gate) * up  # type: ignore
+        activated: Tensor = self.block.layer.mlp.experts.act_fn(gate)
+        return activated * up
 
     def _flat(self, name: str) -> Tensor:
         tensor = self._captured[name]
@@ -132,7 +133,7 @@ def observe(
 @contextmanager
 def _hooks(block: Block, captured: dict[Any, Tensor]) -> Iterator[None]:
     layer = block.layer
-    mlp: nn.Module = layer.mlp  # type: ignore[assignment]
+    mlp = layer.mlp
 
     def residual(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         captured["residual"] = args[0]
@@ -144,11 +145,11 @@ def _hooks(block: Block, captured: dict[Any, Tensor]) -> Iterator[None]:
         captured["logits"], captured["weights"], captured["index"] = out
 
     handles = [
-        layer.post_attention_layernorm.register_forward_pre_hook(residual),  # type: ignore
+        layer.post_attention_layernorm.register_forward_pre_hook(residual),
         mlp.register_forward_hook(sublayer),
     ]
     if block.experts:
-        handles.append(mlp.gate.register_forward_hook(router))  # type: ignore
+        handles.append(mlp.gate.register_forward_hook(router))
     for matrix in block.matrices("attention", "shared", "dense", "router"):
         module = block.module(matrix)
         if isinstance(module, nn.Linear):

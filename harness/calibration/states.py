@@ -90,7 +90,7 @@ class Trace:
         return self._arguments[batch][index]
 
     def valid(self, batch: int) -> Tensor | None:
-        """bool [sequences, length]: tokens that are not padding; None when all are valid."""
+        """Tokens that are not padding, bool [sequences, length]; None when all are valid."""
         mask = self.batches[batch].get("attention_mask")
         return None if mask is None else mask.bool()
 
@@ -98,7 +98,9 @@ class Trace:
         """[sequences, length, vocabulary] from the states that leave the last block."""
         blocks = [_Replay(hidden) for _ in range(self.model.base_blocks)]
         with _replaced(self.model, blocks):
-            return self.model.frame(**self._inputs(batch), use_cache=False).logits  # type: ignore
+            out = self.model.frame(**self._inputs(batch), use_cache=False)
+        logits: Tensor = out.logits
+        return logits
 
     def _record(self) -> None:
         if self._arguments:

@@ -264,7 +264,5 @@ def _advance(model: MoEModel, states: States, window: Sequence[LiveBlock]) -> St
         if block.inputs is states:
             states = block.outputs()
         else:
-            states = states.through(
-                block.index, model.layer(block.index), model.key(block.index)
-            )
+            states = states.through(block.index, model.layer(block.index), model.key(block.index))
     return states

@@ -13,6 +13,9 @@ from typing import Any, Literal
 
 from harness.errors import unknown
 
+Layer = Any
+"""A transformers decoder layer, or a part of one: their classes have no common type."""
+
 Renormalise = Literal["always", "config", "never"]
 
 _PLAIN_ATTENTION = {

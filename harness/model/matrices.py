@@ -14,7 +14,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from harness.model.families import Family
+from harness.model.families import Family, Layer
 
 Part = Literal["experts", "shared", "dense", "router", "attention"]
 PARTS: tuple[Part, ...] = ("experts", "shared", "dense", "router", "attention")
@@ -51,7 +51,7 @@ class Slot:
         return tensor[self.index] if self.index else tensor
 
 
-def expert_numbers(mlp: nn.Module) -> tuple[int, ...]:
+def expert_numbers(mlp: Layer) -> tuple[int, ...]:
     """Base numbers of the experts a layer still has; empty where there are none."""
     experts = getattr(mlp, "experts", None)
     if experts is None:
@@ -60,7 +60,7 @@ def expert_numbers(mlp: nn.Module) -> tuple[int, ...]:
     return tuple(range(int(experts.num_experts))) if numbers is None else numbers
 
 
-def find(layer: nn.Module, family: Family, name: str) -> Slot | None:
+def find(layer: Layer, family: Family, name: str) -> Slot | None:
     """Where the weight `name` lives in a decoder layer; None when the layer has no such weight."""
     if name in NORMS:
         norm = getattr(layer, NORMS[name])
@@ -83,7 +83,7 @@ def find(layer: nn.Module, family: Family, name: str) -> Slot | None:
     return None
 
 
-def matrices(layer: nn.Module, family: Family) -> Iterator[Matrix]:
+def matrices(layer: Layer, family: Family) -> Iterator[Matrix]:
     """All 2-D weights of a decoder layer, routed experts first."""
     mlp = layer.mlp
     for expert in expert_numbers(mlp):
@@ -99,7 +99,7 @@ def matrices(layer: nn.Module, family: Family) -> Iterator[Matrix]:
 
 
 def _matrix(
-    layer: nn.Module,
+    layer: Layer,
     family: Family,
     name: str,
     part: Part,
@@ -116,12 +116,12 @@ def _matrix(
     yield Matrix(name, part, reads, (rows, columns), expert)
 
 
-def _linear(owner: nn.Module, attribute: str | None) -> Slot | None:
+def _linear(owner: Layer, attribute: str | None) -> Slot | None:
     module = getattr(owner, attribute, None) if attribute else None
     return Slot(module, "weight") if isinstance(module, nn.Linear) else None
 
 
-def _expert(mlp: nn.Module, rest: str) -> Slot | None:
+def _expert(mlp: Layer, rest: str) -> Slot | None:
     number, _, role = rest.partition(".")
     numbers = expert_numbers(mlp)
     if not number.isdigit() or int(number) not in numbers or role not in ROLES:
@@ -129,7 +129,7 @@ def _expert(mlp: nn.Module, rest: str) -> Slot | None:
     position = numbers.index(int(number))
     experts = mlp.experts
     if role == "down":
-        return Slot(experts, "down_proj", (position,))  # type: ignore[arg-type]
-    ffn = experts.gate_up_proj.shape[1] // 2  # type: ignore[union-attr, operator]
+        return Slot(experts, "down_proj", (position,))
+    ffn = experts.gate_up_proj.shape[1] // 2
     half = slice(0, ffn) if role == "gate" else slice(ffn, 2 * ffn)
-    return Slot(experts, "gate_up_proj", (position, half))  # type: ignore[arg-type]
+    return Slot(experts, "gate_up_proj", (position, half))

@@ -139,9 +139,11 @@ def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    lm: PreTrainedModel
+    report: dict[str, Any]
     try:
-        lm, report = AutoModelForCausalLM.from_pretrained(
+        lm, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             source,
             use_safetensors=True,
             trust_remote_code=False,
@@ -157,7 +159,7 @@ def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
                 f"{source}: the checkpoint does not fit its configuration: {len(keys)} "
                 f"{kind.replace('_', ' ')}, the first is {keys[0]}."
             )
-    return lm  # type: ignore[no-any-return]
+    return lm
 
 
 def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedModel:
@@ -166,7 +168,7 @@ def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedMod
     from transformers import AutoModelForCausalLM
 
     with init_empty_weights(include_buffers=False):
-        lm = AutoModelForCausalLM.from_config(
+        lm: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             copy.deepcopy(config),  # from_config writes the implementations into it
             dtype=config.dtype,
             trust_remote_code=False,
@@ -174,7 +176,7 @@ def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedMod
             experts_implementation=experts,
         )
     lm.tie_weights()
-    return lm  # type: ignore[no-any-return]
+    return lm
 
 
 def open_meta(ref: str, *, experts: str = "grouped_mm", attention: str = "sdpa") -> MoEModel:
@@ -212,7 +214,7 @@ def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBa
     if source is None:
         raise UserError(f"{ref} has no tokenizer; put its tokenizer.json into the model's folder.")
     try:
-        return AutoTokenizer.from_pretrained(  # type: ignore[no-any-return]
+        return AutoTokenizer.from_pretrained(
             source, trust_remote_code=False, local_files_only=isinstance(source, Path)
         )
     except Exception as error:  # tokenizers raises a plain Exception for a corrupt file

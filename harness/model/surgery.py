@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Refused
-from harness.model.families import Family
+from harness.model.families import Family, Layer
 from harness.model.matrices import Slot, expert_numbers, find
 from harness.model.shell import put
 
@@ -21,7 +21,7 @@ class Nothing(nn.Module):
         return torch.zeros_like(hidden)
 
 
-def keep_experts(layer: nn.Module, experts: Sequence[int], *, where: str) -> None:
+def keep_experts(layer: Layer, experts: Sequence[int], *, where: str) -> None:
     """Select experts by base number; router rows, counts and top-k follow.
 
     Raises:
@@ -37,25 +37,25 @@ def keep_experts(layer: nn.Module, experts: Sequence[int], *, where: str) -> Non
     positions = [numbers.index(expert) for expert in experts]
     gate, fused = mlp.gate, mlp.experts
     _check_groups(gate, positions, where)
-    index = torch.tensor(positions, device=gate.weight.device)  # type: ignore[union-attr]
-    put(gate, "weight", gate.weight.index_select(0, index))  # type: ignore
+    index = torch.tensor(positions, device=gate.weight.device)
+    put(gate, "weight", gate.weight.index_select(0, index))
     for name in ("gate_up_proj", "down_proj"):
-        put(fused, name, getattr(fused, name).index_select(0, index))  # type: ignore[arg-type]
+        put(fused, name, getattr(fused, name).index_select(0, index))
     count = len(positions)
     for part in (mlp, gate, fused):
         if hasattr(part, "num_experts"):
-            part.num_experts = count  # type: ignore[assignment]
+            part.num_experts = count
         if hasattr(part, "top_k"):
-            part.top_k = min(int(part.top_k), count)  # type: ignore
-    fused.base_numbers = tuple(experts)  # type: ignore
+            part.top_k = min(int(part.top_k), count)
+    fused.base_numbers = tuple(experts)
 
 
-def _check_groups(gate: nn.Module, positions: Sequence[int], where: str) -> None:
+def _check_groups(gate: Layer, positions: Sequence[int], where: str) -> None:
     groups = getattr(gate, "num_group", None)
     if groups in (None, 1) or getattr(gate, "topk_method", "") == "greedy":
         return
-    size = gate.num_experts // groups  # type: ignore
-    kept = [sum(position // size == group for position in positions) for group in range(groups)]  # type: ignore
+    size = gate.num_experts // groups
+    kept = [sum(position // size == group for position in positions) for group in range(groups)]
     if len(set(kept)) > 1:
         raise Refused(
             f"{where} has a group-limited router with {groups} groups and would keep {kept} "
@@ -63,7 +63,7 @@ def _check_groups(gate: nn.Module, positions: Sequence[int], where: str) -> None
         )
 
 
-def drop_moe(layer: nn.Module, *, where: str) -> None:
+def drop_moe(layer: Layer, *, where: str) -> None:
     """Replace the MoE sublayer and its norm.
 
     Raises:
@@ -76,7 +76,7 @@ def drop_moe(layer: nn.Module, *, where: str) -> None:
 
 
 def set_weights(
-    layer: nn.Module,
+    layer: Layer,
     family: Family,
     names: Sequence[str],
     tensors: Mapping[str, Tensor],
@@ -97,7 +97,7 @@ def set_weights(
         value, old = tensors[name], slot.read()
         if value.shape != old.shape:
             raise Refused(
-                f"{where}: {name!r} is {tuple(old.shape)} and cannot be set to {tuple(value.shape)}."
+                f"{where}: {name!r} is {tuple(old.shape)}, the new value {tuple(value.shape)}."
             )
         if not slot.index:
             put(slot.module, slot.parameter, value.to(old))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Refused, StaleWalk
-from harness.model.families import Family, family_of
+from harness.model.families import Family, Layer, family_of
 from harness.model.matrices import PARTS, Matrix, Part, Slot, expert_numbers, find, matrices
 from harness.model.shell import align, assemble, shell
 
@@ -33,7 +33,7 @@ class Block:
         self._pinned = layer
 
     @property
-    def layer(self) -> nn.Module:
+    def layer(self) -> Layer:
         """The transformers decoder layer as it is now."""
         return self.model.layer(self.index) if self._pinned is None else self._pinned
 
@@ -45,7 +45,7 @@ class Block:
     @property
     def top_k(self) -> int:
         """Experts chosen per token; 0 where there are none."""
-        return int(self.layer.mlp.gate.top_k) if self.experts else 0  # type: ignore
+        return int(self.layer.mlp.gate.top_k) if self.experts else 0
 
     def matrices(self, *parts: Part) -> tuple[Matrix, ...]:
         """The 2-D weights of these parts (default: all), gate, up and down apart."""
@@ -99,7 +99,7 @@ class MoEModel:
         self.experts = int(getattr(lm.config, "num_experts", 0) or 0)
         self._tokenizer_source = tokenizer_source
         self._tokenizer: PreTrainedTokenizerBase | None = None
-        lm.eval()
+        lm.train(False)
         self._layers: dict[int, nn.Module] = dict(enumerate(lm.model.layers))
         self._keys = {index: f"{sha256}/{index}" for index in self._layers}
         self._step = ""
@@ -127,7 +127,7 @@ class MoEModel:
         """
         found = tuple(block for block in self.blocks if block.experts)
         if not found:
-            raise Refused(f"{self.ref} has no experts: it is dense, or all its MoE layers are gone.")
+            raise Refused(f"{self.ref} has no experts: it is dense, or its MoE layers are gone.")
         return found
 
     @property
@@ -170,7 +170,7 @@ class MoEModel:
         """Of the parameters."""
         return next(self.frame.parameters()).dtype
 
-    def layer(self, index: int) -> nn.Module:
+    def layer(self, index: int) -> Layer:
         """The decoder layer of a block that is left."""
         if index not in self._layers:
             raise Refused(f"block {index} is not in the model; it has {list(self._layers)}.")

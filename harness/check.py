@@ -1,0 +1,87 @@
+"""Whether the names in a suite exist, asked before anything runs.
+
+A suite that passes has methods that can be built from their options, and tasks, perplexity
+protocols and corpora that are known. Whether a method can do what it is asked on this model is
+the dry run's question.
+"""
+
+from __future__ import annotations
+
+from harness import locate
+from harness.errors import UserError, nearest, unknown
+from harness.suite import Step, Suite, calibration_file, fill
+
+
+def check(suite: Suite) -> None:
+    """Check every name and option of a suite.
+
+    Raises:
+        UserError: the first fault, with file and line and the nearest name.
+    """
+    _check_protocol(suite)
+    # The baseline is not written in the file, so recipe 1 is the file's first.
+    for number, recipe in enumerate(suite.recipes[1:]):
+        for position, step in enumerate(recipe.steps):
+            at = ("recipes", number, "steps", position)
+            check_step(suite, step, at)
+            check_calibration(suite, step, at)
+
+
+def _check_protocol(suite: Suite) -> None:
+    from harness.evaluate.perplexity import PROTOCOLS
+
+    protocol = suite.protocol
+    for number, name in enumerate(protocol.tasks):
+        check_task(name, suite.where("protocol", "tasks", number))
+    for number, name in enumerate(protocol.perplexity):
+        if name not in PROTOCOLS:
+            where = suite.where("protocol", "perplexity", number)
+            raise unknown("perplexity protocol", name, PROTOCOLS, where=where)
+    for number, name in enumerate(protocol.average):
+        if name not in protocol.tasks:
+            where = suite.where("protocol", "average", number)
+            raise UserError(
+                f"{where}: 'average' names {name!r}, which is not among the tasks."
+                f"{nearest(name, protocol.tasks)}"
+            )
+
+
+def check_task(name: str, where: str) -> None:
+    """Check that lm-eval has the task; its whole index is read only when it must be."""
+    from harness.evaluate.tasks import known_tasks
+
+    if name in known_tasks():
+        return
+    from lm_eval.tasks import TaskManager
+
+    every = TaskManager().all_tasks
+    if name not in every:
+        raise unknown("task", name, every, where=where)
+
+
+def check_step(suite: Suite, step: Step, at: locate.Path) -> None:
+    """Check that the method exists and takes these options; `at` is the step's place."""
+    from harness import registry
+
+    method = registry.method(step.method, where=suite.where(*at, "method"))
+    known = [name for name in method.model_fields if name != "seed"]
+    for option in step.options:
+        if option not in method.model_fields:
+            raise UserError(
+                f"{suite.where(*at, option)}: unknown option {option!r} of method "
+                f"{step.method!r}.{nearest(option, known)} Known: {', '.join(known)}."
+            )
+    what = f"method {step.method!r}: "
+    fill(method, step.options, text=suite.text, source=suite.source, at=at, what=what)
+
+
+def check_calibration(suite: Suite, step: Step, at: locate.Path) -> None:
+    """Check that the corpus is known, or is a file."""
+    from harness.calibration.corpora import CORPORA
+
+    ref = step.calibration.ref
+    if ref in CORPORA or calibration_file(ref):
+        return
+    own = suite.has(*at, "calibration")
+    where = suite.where(*(at if own else ()), "calibration", "ref")
+    raise unknown("calibration", ref, CORPORA, where=where)

@@ -1,0 +1,150 @@
+"""Where a key of a TOML document stands: `tomllib` parses, and forgets the lines.
+
+The scanner takes it that `tomllib` has accepted the text, so it only has to find its way.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+Path = tuple[str | int, ...]
+"""Keys and list indices from the root, e.g. ("recipes", 1, "steps", 0, "keep")."""
+
+_BLANK = re.compile(r"(?:\s|#[^\n]*)*")
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_DOT = re.compile(r"[ \t]*\.[ \t]*")
+_STRING = re.compile(
+    r'"""(?:[^\\]|\\.)*?"""(?:"{0,2})'
+    r"|'''.*?'''(?:'{0,2})"
+    r'|"(?:[^"\\]|\\.)*"'
+    r"|'[^']*'",
+    re.DOTALL,
+)
+_SCALAR = re.compile(r"[^,\]}\n#]+")
+
+
+def lines(text: str) -> dict[Path, int]:
+    """The line, from 1, of every table, key and list element of a valid TOML document."""
+    scanner = _Scanner(text)
+    scanner.document()
+    return scanner.found
+
+
+def line_of(found: dict[Path, int], path: Path) -> int:
+    """The line of `path`, or of its nearest enclosing table that is written down."""
+    while path and path not in found:
+        path = path[:-1]
+    return found.get(path, 1)
+
+
+class _Scanner:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.position = 0
+        self.found: dict[Path, int] = {(): 1}
+        self.elements: dict[Path, int] = {}  # of [[arrays of tables]]
+
+    def document(self) -> None:
+        table: Path = ()
+        self.blank()
+        while self.position < len(self.text):
+            if self.text.startswith("[[", self.position):
+                table = self.header(brackets=2)
+            elif self.text.startswith("[", self.position):
+                table = self.header(brackets=1)
+            else:
+                self.pair(table)
+            self.blank()
+
+    def header(self, brackets: int) -> Path:
+        line = self.line()
+        self.position += brackets
+        self.blank()
+        *parents, last = self.key()
+        path: Path = ()
+        for part in parents:
+            path = self.current((*path, part), line)
+        path = (*path, last)
+        if brackets == 2:
+            self.elements[path] = self.elements.get(path, -1) + 1
+            self.found.setdefault(path, line)
+        self.blank()
+        self.position += brackets
+        return self.current(path, line)
+
+    def current(self, path: Path, line: int) -> Path:
+        """`path`, or its last element when it is an array of tables."""
+        if path in self.elements:
+            path = (*path, self.elements[path])
+        self.found.setdefault(path, line)
+        return path
+
+    def pair(self, table: Path) -> None:
+        line = self.line()
+        path = table
+        for part in self.key():
+            path = (*path, part)
+            self.found.setdefault(path, line)
+        self.blank()
+        self.position += 1  # "="
+        self.blank()
+        self.value(path)
+
+    def value(self, path: Path) -> None:
+        opening = self.text[self.position]
+        if opening == "[":
+            self.array(path)
+        elif opening == "{":
+            self.inline_table(path)
+        else:
+            match = _STRING.match(self.text, self.position) or _SCALAR.match(
+                self.text, self.position
+            )
+            self.position = match.end() if match else len(self.text)
+
+    def array(self, path: Path) -> None:
+        self.position += 1
+        index = 0
+        while self.more("]"):
+            self.found[(*path, index)] = self.line()
+            self.value((*path, index))
+            index += 1
+
+    def inline_table(self, path: Path) -> None:
+        self.position += 1
+        while self.more("}"):
+            self.pair(path)
+
+    def more(self, closing: str) -> bool:
+        """Step over blanks and a comma; False, and past it, at `closing`."""
+        self.blank()
+        if self.text.startswith(",", self.position):
+            self.position += 1
+            self.blank()
+        if self.text.startswith(closing, self.position) or self.position >= len(self.text):
+            self.position += 1
+            return False
+        return True
+
+    def key(self) -> list[str]:
+        parts: list[str] = []
+        while True:
+            bare = _BARE.match(self.text, self.position)
+            match = bare or _STRING.match(self.text, self.position)
+            if match is None:
+                return parts
+            text = match.group()
+            parts.append(text if bare else tomllib.loads(f"key = {text}")["key"])
+            self.position = match.end()
+            dot = _DOT.match(self.text, self.position)
+            if dot is None:
+                return parts
+            self.position = dot.end()
+
+    def blank(self) -> None:
+        match = _BLANK.match(self.text, self.position)
+        self.position = match.end() if match else self.position
+
+    def line(self) -> int:
+        return self.text.count("\n", 0, self.position) + 1

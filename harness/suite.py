@@ -1,0 +1,307 @@
+"""A suite: models x recipes x seeds under one protocol, written as one TOML file.
+
+This module knows the shape of a suite and where in the file each key stands; whether the names
+in it exist is `harness.check`'s business, so that listing suites costs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness import locate
+from harness.errors import UserError, nearest, unknown
+from harness.protocol import Protocol
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+BASELINE = "baseline"
+"""The name of the row without steps, which every suite has and none writes."""
+
+FormT = TypeVar("FormT", bound=BaseModel)
+
+
+class _Form(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CalibrationForm(_Form):
+    """The tokens a step looks at."""
+
+    ref: str = "reference"
+    """A corpus, or a file of tokens; see `moebench list calibrations`."""
+    sequences: int | None = Field(default=None, ge=0)
+    """None for the corpus's own number; 0 for none, which methods without statistics accept."""
+    length: int | None = Field(default=None, ge=1)
+    """Tokens per sequence; None for the corpus's own."""
+    batch_size: int = Field(default=8, ge=1)
+    seed: int | None = Field(default=None, ge=0)
+    """Of the draw; None for the corpus's own plus the cell's, so seed 0 draws what its authors
+    drew."""
+
+
+class _RecipeForm(_Form):
+    name: str = Field(min_length=1)
+    steps: tuple[dict[str, Any], ...] = Field(min_length=1)
+    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+
+
+class _RecipeFileForm(_Form):
+    steps: tuple[dict[str, Any], ...] = Field(min_length=1)
+    calibration: CalibrationForm | None = None
+
+
+class _SuiteForm(_Form):
+    title: str = ""
+    models: tuple[str, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    protocol: Protocol = Protocol()
+    calibration: CalibrationForm = CalibrationForm()
+    recipes: tuple[_RecipeForm, ...] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One method with its options as the suite gives them."""
+
+    method: str
+    options: Mapping[str, Any]
+    calibration: CalibrationForm
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Ordered steps under one name; a row of the leaderboard."""
+
+    name: str
+    steps: tuple[Step, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite whose shape is right."""
+
+    name: str
+    title: str
+    models: tuple[str, ...]
+    recipes: tuple[Recipe, ...]
+    """The baseline first."""
+    protocol: Protocol
+    text: str
+    """The TOML as written."""
+    source: str
+    """The file, as errors name it."""
+
+    def where(self, *path: str | int) -> str:
+        """`file:line` of a key, or of the nearest enclosing table that is written down."""
+        return f"{self.source}:{locate.line_of(locate.lines(self.text), path)}"
+
+    def has(self, *path: str | int) -> bool:
+        """Whether the file writes this key down."""
+        return path in locate.lines(self.text)
+
+    @classmethod
+    def load(cls, name: str | Path) -> Self:
+        """Read a suite from a TOML file, or by the name of an installed one.
+
+        Raises:
+            UserError: there is no such suite, or its shape is wrong; names file and line.
+        """
+        path = find(str(name))
+        return cls.parse(_read(path), name=path.stem, source=_shown(path))
+
+    @classmethod
+    def load_recipe(cls, path: Path, calibration: CalibrationForm) -> Self:
+        """Read a file with `steps` and maybe `[calibration]` as a suite of that one recipe.
+
+        Args:
+            path: The TOML file.
+            calibration: Of the steps, where the file says nothing.
+
+        Raises:
+            UserError: the file cannot be read, or its shape is wrong.
+        """
+        text, source = _read(path), _shown(path)
+        data = _tables(text, source)
+        form = fill(_RecipeFileForm, data, text=text, source=source)
+        if form.calibration:
+            calibration = form.calibration
+        draft = cls(path.stem, path.stem, (), (), Protocol(), text, source)
+        steps = tuple(
+            _step(raw, calibration, draft, ("steps", position))
+            for position, raw in enumerate(form.steps)
+        )
+        recipes = (Recipe(BASELINE, (), (0,)), Recipe(path.stem, steps, (0,)))
+        return replace(draft, recipes=recipes)
+
+    @classmethod
+    def parse(cls, text: str, *, name: str, source: str) -> Self:
+        """A suite from TOML text; `source` is what errors call the file."""
+        data = _tables(text, source)
+        form = fill(_SuiteForm, data, text=text, source=source)
+        draft = cls(name, form.title or name, form.models, (), form.protocol, text, source)
+        _refuse_twins(draft, "models", list(form.models), "model", ())
+        _refuse_twins(draft, "recipes", [r.name for r in form.recipes], "recipe", ("name",))
+        recipes = [Recipe(BASELINE, (), form.seeds[:1])]
+        for number, recipe in enumerate(form.recipes):
+            if recipe.name == BASELINE:
+                where = draft.where("recipes", number, "name")
+                raise UserError(f"{where}: every suite has a row {BASELINE!r} already. Rename it.")
+            steps = tuple(
+                _step(raw, form.calibration, draft, ("recipes", number, "steps", position))
+                for position, raw in enumerate(recipe.steps)
+            )
+            recipes.append(Recipe(recipe.name, steps, recipe.seeds or form.seeds))
+        return replace(draft, recipes=tuple(recipes))
+
+
+def installed() -> dict[str, Path]:
+    """The suites of every package registered under the entry-point group `moebench.suites`."""
+    found: dict[str, Path] = {}
+    for point in entry_points(group="moebench.suites"):
+        for entry in files(point.value).iterdir():
+            if entry.name.endswith(".toml"):
+                found.setdefault(entry.name.removesuffix(".toml"), Path(str(entry)))
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> Path:
+    """The file of a suite: a path to a `.toml`, or the name of an installed suite."""
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise UserError(f"{name}: no such suite file.{nearest(name, _neighbours(name))}")
+        return Path(name)
+    suites = installed()
+    if name not in suites:
+        raise unknown("suite", name, suites)
+    return suites[name]
+
+
+def calibration_file(ref: str) -> Path | None:
+    """The file that a calibration names (`FILE` or `FILE#FIELD`), or None for a corpus."""
+    for name in (ref, ref.rpartition("#")[0]):
+        if name and Path(name).is_file():
+            return Path(name)
+    return None
+
+
+def fill(
+    form: type[FormT],
+    data: Mapping[str, Any],
+    *,
+    text: str,
+    source: str,
+    at: locate.Path = (),
+    what: str = "",
+) -> FormT:
+    """`data` as `form`, strictly typed; the first fault as one sentence with file and line.
+
+    Args:
+        form: The pydantic model.
+        data: What TOML gave.
+        text: The document, for line numbers.
+        source: What errors call the file.
+        at: Where in the document `data` stands.
+        what: What `data` is, for the sentence.
+    """
+    try:
+        # JSON mode: strict types, and lists still become tuples.
+        return form.model_validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        path = (*at, *fault["loc"])
+        where = f"{source}:{locate.line_of(locate.lines(text), path)}"
+        raise UserError(f"{where}: {what}{_sentence(form, fault)}") from None
+
+
+def _sentence(form: type[BaseModel], fault: ErrorDetails) -> str:
+    *parents, key = fault["loc"] or ("",)
+    if fault["type"] == "extra_forbidden":
+        known = _fields(form, parents)
+        return f"unknown key {key!r}.{nearest(str(key), known)} Known: {', '.join(known)}."
+    name = next((part for part in reversed(fault["loc"]) if isinstance(part, str)), "")
+    if fault["type"] == "missing":
+        return f"{name!r} is missing."
+    if fault["type"] == "value_error":
+        return f"{fault['msg'].removeprefix('Value error, ')}."
+    said = fault["msg"].removeprefix("Input should").strip()
+    return f"{name!r} should {said}, not {json.dumps(fault['input'])}."
+
+
+def _fields(form: type[BaseModel], parents: Sequence[str | int]) -> list[str]:
+    """The keys that the table at `parents` may have."""
+    for part in parents:
+        if isinstance(part, str):
+            form = _form_in(form.model_fields[part].annotation) or form
+    return list(form.model_fields)
+
+
+def _form_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((form for part in get_args(annotation) if (form := _form_in(part))), None)
+
+
+def _step(
+    raw: Mapping[str, Any], calibration: CalibrationForm, draft: Suite, at: locate.Path
+) -> Step:
+    options = dict(raw)
+    if not isinstance(options.get("method"), str):
+        raise UserError(f"{draft.where(*at)}: a step needs 'method', the name of a method.")
+    name = options.pop("method")
+    own = options.pop("calibration", {})
+    if isinstance(own, str):
+        own = {"ref": own}
+    if not isinstance(own, Mapping):
+        where = draft.where(*at, "calibration")
+        raise UserError(f"{where}: 'calibration' should be a table or the name of a corpus.")
+    merged = {**calibration.model_dump(), **own}
+    place = (*at, "calibration")
+    form = fill(CalibrationForm, merged, text=draft.text, source=draft.source, at=place)
+    return Step(name, options, form)
+
+
+def _refuse_twins(
+    suite: Suite, table: str, names: Sequence[str], kind: str, key: tuple[str, ...]
+) -> None:
+    for number, name in enumerate(names):
+        if name in names[:number]:
+            first = suite.where(table, names.index(name), *key).rpartition(":")[2]
+            where = suite.where(table, number, *key)
+            raise UserError(f"{where}: {kind} {name!r} is already on line {first}.")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{_shown(path)}: cannot be read: {error}") from None
+
+
+def _tables(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{source}: not valid TOML: {error}") from None
+
+
+def _neighbours(name: str) -> list[str]:
+    folder = Path(name).parent
+    return [str(path) for path in folder.glob("*.toml")] if folder.is_dir() else []
+
+
+def _shown(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    absolute = path.absolute()
+    here = Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)

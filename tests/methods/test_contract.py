@@ -1,0 +1,176 @@
+"""What every registered method keeps to, on every family and on already compressed models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.calibration.tokens import Tokens
+from harness.calibration.walk import Calibration
+from harness.compress import Step, compress
+from harness.edits import EDITS, DropBlock, DropMoE, KeepExperts
+from harness.errors import Refused
+from harness.model.artifact import load, save, state
+from harness.model.view import MoEModel
+from harness.registry import build, method, methods, names
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "random": [{"keep": 3}, {"ratio": 0.5}],
+    "eep": [{"keep": 4}, {"keep": 3, "progressive": True}],
+    "expert-drop": [{"keep": 4}, {"ratio": 0.5, "scope": "global"}],
+    "layer-drop": [{"drop": 1}, {"drop": 2, "score": "moe"}],
+    "block-drop": [{"drop": 1}, {"drop": 2, "mode": "consecutive"}],
+    "wanda": [{"sparsity": 0.5}, {"pattern": "2:4", "targets": ["experts", "attention"]}],
+}
+CASES = [(name, options) for name, rows in OPTIONS.items() for options in rows]
+CASE_IDS = [f"{name}-{'-'.join(map(str, options.values()))}" for name, options in CASES]
+Tiny = Callable[..., MoEModel]
+Calibrate = Callable[..., Calibration]
+
+
+def run(model: MoEModel, calibration: Calibration, name: str, options: dict[str, Any]) -> MoEModel:
+    compress(model, [Step(build(name, options), calibration)])
+    return model
+
+
+def logits(model: MoEModel) -> Tensor:
+    with torch.no_grad():
+        return model.lm(torch.arange(20).reshape(2, 10)).logits  # type: ignore[no-any-return]
+
+
+def test_every_method_has_a_row_here_a_reference_and_a_docstring() -> None:
+    assert sorted(OPTIONS) == names()
+    for name, kind in methods().items():
+        assert kind.name == name
+        assert kind.reference
+        assert kind.__doc__
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=CASE_IDS)
+def test_deterministic_legal_and_reloadable(
+    name: str,
+    options: dict[str, Any],
+    family: str,
+    tiny: Tiny,
+    calibration: Calibrate,
+    tmp_path: Path,
+) -> None:
+    model = tiny(family)
+    base = {key: tensor.clone() for key, tensor in state(model).items()}
+    found = model.snapshot()
+    run(model, calibration(), name, options)
+    assert model.edits
+    assert all(edit.kind in EDITS for edit in model.edits)
+    for index, (layer, _) in found.items():  # the base was never written
+        for key, tensor in layer.state_dict().items():
+            assert torch.equal(tensor, base[f"model.layers.{index}.{key}"])
+    again = run(tiny(family), calibration(), name, options)
+    assert again.edits == model.edits
+    assert torch.equal(logits(again), logits(model))
+    assert not torch.equal(logits(model), logits(tiny(family)))
+    save(model, tmp_path / "artifact")
+    assert torch.equal(logits(load(tmp_path / "artifact")), logits(model))
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=CASE_IDS)
+def test_uneven_models(
+    name: str, options: dict[str, Any], family: str, tiny: Tiny, calibration: Calibrate
+) -> None:
+    """Experts already uneven, one layer down to top-k, one MoE layer and one block gone."""
+    model = tiny(family)
+    top_k = model.moe_blocks()[0].top_k
+    model.apply(KeepExperts(block=1, experts=(0, 1, 3, 5)))
+    model.apply(KeepExperts(block=2, experts=tuple(range(top_k))))
+    model.apply(DropMoE(block=3))
+    model.apply(DropBlock(block=0))
+    try:
+        run(model, calibration(), name, options)
+    except Refused as refusal:
+        assert str(refusal).count(".") >= 1
+        assert "\n" not in str(refusal)
+    assert torch.isfinite(logits(model)).all()
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=CASE_IDS)
+def test_dry_run(
+    name: str, options: dict[str, Any], family: str, tiny: Tiny, calibration: Calibrate
+) -> None:
+    """No tokens, no weights: as many experts, layers and blocks as the real run leaves."""
+    dry = run(tiny(family, meta=True), calibration(sequences=0), name, options)
+    real = run(tiny(family), calibration(), name, options)
+    assert [e.kind for e in dry.edits] == [e.kind for e in real.edits] or name == "expert-drop"
+    assert len(dry.numbers) == len(real.numbers)
+    left = [sum(len(block.experts) for block in model.blocks) for model in (dry, real)]
+    assert left[0] == left[1] or (name == "block-drop" and family == "deepseek_v2")  # one is dense
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=CASE_IDS)
+def test_an_expert_that_saw_no_token(
+    name: str, options: dict[str, Any], tiny: Tiny, calibration: Calibrate
+) -> None:
+    model = tiny("qwen2_moe")
+    for index in model.numbers:  # push one expert out of every token's choice
+        gate = model.layer(index).mlp.gate
+        row = gate.weight.data
+        row[4] = -row.abs().max() * torch.sign(row.sum(0))
+    tokens = calibration(sequences=1)
+    reports = compress(model, [Step(build(name, options), tokens)])
+    assert torch.isfinite(logits(model)).all()
+    unseen = any(not int(count.count.min()) for count in tokens.coverage.values())
+    assert unseen == any("no token of calibration" in warning for warning in reports[0].warnings)
+    if name not in ("random", "block-drop"):  # these look at no expert
+        assert unseen
+
+
+@pytest.mark.parametrize("first", sorted(OPTIONS))
+@pytest.mark.parametrize("second", sorted(OPTIONS))
+def test_recipes_of_two_steps(
+    first: str, second: str, tiny: Tiny, calibration: Calibrate, tmp_path: Path
+) -> None:
+    model = tiny("qwen2_moe")
+    steps = [(first, OPTIONS[first][0]), (second, {**OPTIONS[second][0]})]
+    try:
+        for name, options in steps:
+            run(model, calibration(), name, options)
+    except Refused as refusal:
+        assert "\n" not in str(refusal)
+    save(model, tmp_path / "artifact")
+    assert torch.equal(logits(load(tmp_path / "artifact")), logits(model))
+
+
+def test_a_method_from_a_file(tmp_path: Path, tiny: Tiny, calibration: Calibrate) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from typing import ClassVar\n"
+        "from harness.edits import DropMoE\n"
+        "from harness.method import Method\n"
+        "class LastLayer(Method):\n"
+        "    name: ClassVar[str] = 'last-layer'\n"
+        "    reference: ClassVar[str] = 'none'\n"
+        "    def compress(self, model, calibration):\n"
+        "        yield DropMoE(block=model.moe_blocks()[-1].index)\n"
+    )
+    name = f"{file}:LastLayer"
+    model = run(tiny("mixtral"), calibration(), name, {})
+    assert model.edits == (DropMoE(block=3),)
+    assert method(name).name == "last-layer"
+
+
+def test_grad_mode_is_the_harnesss(tiny: Tiny, calibration: Calibrate) -> None:
+    assert torch.is_grad_enabled()
+    run(tiny("mixtral"), calibration(), "eep", {"keep": 4})
+    assert torch.is_grad_enabled()
+
+
+def test_tokens_seen_per_expert_are_counted(tiny: Tiny) -> None:
+    ids = torch.randint(0, 53, (4, 12), generator=torch.Generator().manual_seed(0))
+    calibration = Calibration(Tokens(ids, None, "x", 0, "x"), batch_size=2)
+    run(tiny("qwen2_moe"), calibration, "expert-drop", {"keep": 4})
+    assert {index: int(one.count.sum()) for index, one in calibration.coverage.items()} == {
+        index: 48 * 3 for index in range(4)
+    }

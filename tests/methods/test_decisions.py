@@ -1,0 +1,99 @@
+"""Decisions against direct computations on small models of every family."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from harness.calibration.statistics import Outputs, RouterMass
+from harness.calibration.subset_losses import SubsetLosses
+from harness.calibration.walk import Calibration
+from harness.compress import Step, compress
+from harness.edits import DropMoE, KeepExperts
+from harness.model.view import MoEModel
+from harness.registry import build
+
+Tiny = Callable[..., MoEModel]
+Calibrate = Callable[..., Calibration]
+
+
+@pytest.mark.parametrize("dropped", [1, 2, 3])
+@pytest.mark.parametrize("padded", [False, True])
+def test_subset_losses_are_those_of_the_pruned_layers(
+    family: str, dropped: int, padded: bool, tiny: Tiny, calibration: Calibrate
+) -> None:
+    """Every subset of every layer, run for real: shared experts, any routing, padding."""
+    model, tokens = tiny(family), calibration(padded=padded)
+    with torch.no_grad():
+        for block in tokens.walk(model):
+            if not block.experts:
+                continue
+            whole = block.collect(Outputs()).batches
+            losses = block.collect(SubsetLosses(dropped))
+            subsets = list(itertools.combinations(block.experts, dropped))
+            assert losses.subsets.tolist() == [list(subset) for subset in subsets]
+            for subset, ours in zip(subsets, losses.losses.tolist(), strict=True):
+                pruned = tiny(family)
+                kept = tuple(e for e in block.experts if e not in subset)
+                pruned.apply(KeepExperts(block=block.index, experts=kept))
+                for other in calibration(padded=padded).walk(pruned):
+                    if other.index == block.index:
+                        parts = other.collect(Outputs()).batches
+                        break
+                wanted = sum(
+                    float((a.double() - b.double()).norm())
+                    for a, b in zip(whole, parts, strict=True)
+                )
+                assert ours == pytest.approx(wanted, rel=1e-5, abs=1e-6)
+
+
+def test_global_expert_drop_empties_layers_and_lowers_top_k(
+    tiny: Tiny, calibration: Calibrate
+) -> None:
+    """Scores made so that one layer keeps nothing and one keeps a single expert."""
+    model = tiny("mixtral")
+
+    class Planted(RouterMass):
+        def start(self, block: object) -> None:
+            super().start(block)  # type: ignore[arg-type]
+            level = {0: 0.0, 1: 10.0, 2: 10.0, 3: 10.0}[block.index]  # type: ignore[attr-defined]
+            self.mass += level
+            if block.index == 1:  # type: ignore[attr-defined]
+                self.mass[:5] = 1.0
+                self.mass[5] = 11.0
+
+        def update(self, seen: object) -> None:
+            pass
+
+    import methods.expert_drop as module
+
+    original = module.RouterMass
+    module.RouterMass = Planted  # type: ignore[misc]
+    try:
+        step = Step(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
+        compress(model, [step])
+    finally:
+        module.RouterMass = original  # type: ignore[misc]
+    assert model.edits[0] == DropMoE(block=0)
+    assert model.edits[1] == KeepExperts(block=1, experts=(5,))
+    assert [len(block.experts) for block in model.blocks] == [0, 1, 5, 6]
+    assert model.blocks[1].top_k == 1
+
+
+def test_random_follows_its_seed(tiny: Tiny, calibration: Calibrate) -> None:
+    def experts(seed: int) -> list[tuple[int, ...]]:
+        model = tiny("mixtral")
+        compress(model, [Step(build("random", {"keep": 3, "seed": seed}), calibration())])
+        return [block.experts for block in model.blocks]
+
+    assert experts(0) == experts(0)
+    assert experts(0) != experts(1)
+    assert len(set(experts(0))) > 1  # each layer draws anew
+    drawn = torch.zeros(6)
+    for seed in range(200):
+        for kept in experts(seed)[:1]:
+            drawn[list(kept)] += 1
+    assert drawn.min() > 70  # 100 expected, standard deviation 7
