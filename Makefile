@@ -1,0 +1,31 @@
+# make demo    a virtual environment, moebench in it, the quickstart suite, its leaderboard and plot
+# make test    every check, through tox
+# make clean   remove what the two made
+
+PYTHON ?= python3
+VENV := .venv
+
+.PHONY: demo test clean
+
+demo: $(VENV)/installed
+	$(VENV)/bin/moebench run quickstart --results demo
+	@echo
+	$(VENV)/bin/moebench leaderboard quickstart --results demo
+	@echo "More in demo/quickstart: leaderboard.md, .csv, .tex and the plots."
+
+test: $(VENV)/tox
+	$(VENV)/bin/tox run
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(VENV)
+	$(VENV)/bin/pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/tox: | $(VENV)
+	$(VENV)/bin/pip install --quiet "tox>=4.20"
+	@touch $@
+
+$(VENV):
+	$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) .tox build demo *.egg-info
