@@ -1,3 +1,5 @@
+"""Small random models of all families, and calibrations for them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -10,42 +12,52 @@ from transformers import (
     AutoModelForCausalLM,
     DeepseekV2Config,
     MixtralConfig,
+    OlmoeConfig,
     PretrainedConfig,
+    PreTrainedModel,
     Qwen2MoeConfig,
+    Qwen3MoeConfig,
 )
 
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.model.view import MoEModel
 
+VOCABULARY = 53
 _SHAPE: dict[str, Any] = {
-    "vocab_size": 53,
+    "vocab_size": VOCABULARY,
     "hidden_size": 16,
     "num_hidden_layers": 4,
     "num_attention_heads": 2,
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
+    "num_experts_per_tok": 3,
 }
-_CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
+_ROUTED: dict[str, Any] = {
+    **_SHAPE,
+    "intermediate_size": 24,
+    "moe_intermediate_size": 12,
+    "num_experts": 6,
+}
+_QWEN3: dict[str, Any] = {**_ROUTED, "norm_topk_prob": True, "head_dim": 8, "mlp_only_layers": [1]}
+CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
     "mixtral": lambda: MixtralConfig(
-        **_SHAPE, intermediate_size=24, num_local_experts=6, num_experts_per_tok=2
+        **{**_SHAPE, "num_experts_per_tok": 2}, intermediate_size=24, num_local_experts=6
     ),
     "qwen2_moe": lambda: Qwen2MoeConfig(
-        **_SHAPE,
-        intermediate_size=24,
-        moe_intermediate_size=12,
+        **_ROUTED,
         shared_expert_intermediate_size=20,
-        num_experts=6,
-        num_experts_per_tok=3,
         norm_topk_prob=False,
+        tie_word_embeddings=True,
     ),
+    "qwen3_moe": lambda: Qwen3MoeConfig(**_QWEN3),
+    "olmoe": lambda: OlmoeConfig(**_SHAPE, intermediate_size=12, num_experts=6),
     "deepseek_v2": lambda: DeepseekV2Config(
         **_SHAPE,
         intermediate_size=24,
         moe_intermediate_size=12,
         n_routed_experts=6,
-        n_shared_experts=1,
-        num_experts_per_tok=3,
+        n_shared_experts=2,
         first_k_dense_replace=1,
         topk_method="greedy",
         n_group=1,
@@ -60,25 +72,42 @@ _CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
 }
 
 
-@pytest.fixture(params=sorted(_CONFIGS))
+@pytest.fixture(scope="session")
+def configs() -> dict[str, Callable[[], PretrainedConfig]]:
+    return CONFIGS
+
+
+@pytest.fixture(params=["deepseek_v2", "mixtral", "qwen2_moe"])
 def family(request: pytest.FixtureRequest) -> str:
+    """The families that differ in how they route."""
     return str(request.param)
 
 
-@pytest.fixture
-def tiny() -> Callable[..., MoEModel]:
-    def build(family: str, *, meta: bool = False) -> MoEModel:
-        generator = torch.Generator().manual_seed(3)
-        config = _CONFIGS[family]()
-        if meta:
-            with torch.device("meta"):
-                return MoEModel(AutoModelForCausalLM.from_config(config), ref=family, sha256="m")
-        lm = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+@pytest.fixture(scope="session")
+def random_lm() -> Callable[..., PreTrainedModel]:
+    def make(family: str, seed: int = 0) -> PreTrainedModel:
+        generator = torch.Generator().manual_seed(seed)
+        auto: Any = AutoModelForCausalLM  # its methods have no annotations
+        lm: PreTrainedModel = auto.from_config(CONFIGS[family](), dtype=torch.float32)
         with torch.no_grad():
             for parameter in lm.parameters():
                 if parameter.dim() > 1:
                     parameter.normal_(0, 0.3, generator=generator)
-        return MoEModel(lm, ref=family, sha256=family)
+        lm.set_experts_implementation("grouped_mm")
+        lm.train(False)
+        return lm
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(random_lm: Callable[..., PreTrainedModel]) -> Callable[..., MoEModel]:
+    def build(family: str, *, meta: bool = False) -> MoEModel:
+        if meta:
+            auto: Any = AutoModelForCausalLM
+            with torch.device("meta"):
+                return MoEModel(auto.from_config(CONFIGS[family]()), ref=family, sha256="meta")
+        return MoEModel(random_lm(family), ref=family, sha256=family)
 
     return build
 
@@ -87,7 +116,7 @@ def tiny() -> Callable[..., MoEModel]:
 def calibration(tmp_path: Path) -> Callable[..., Calibration]:
     def build(*, padded: bool = False, cache: bool = False, sequences: int = 6) -> Calibration:
         generator = torch.Generator().manual_seed(1)
-        ids = torch.randint(0, 53, (sequences, 12), generator=generator)
+        ids = torch.randint(0, VOCABULARY, (sequences, 12), generator=generator)
         mask = torch.ones_like(ids, dtype=torch.bool)
         if padded:
             mask[1, 7:] = False

@@ -118,9 +118,9 @@ def test_statistics(family: str, padded: bool, tiny: Tiny, calibration: Calibrat
     lm = tiny(family).lm
     for index, layer in enumerate(lm.model.layers):
         if hasattr(layer.mlp, "gate"):
-            rows = seen.setdefault(index, [])
+            found = seen.setdefault(index, [])
             layer.mlp.gate.register_forward_hook(
-                lambda _m, args, out, rows=rows: rows.append((args[0], out[0], out[2]))
+                lambda _m, args, out, found=found: found.append((args[0], out[0], out[2]))
             )
     valid = []
     for inputs in tokens.batches():
@@ -135,11 +135,9 @@ def test_statistics(family: str, padded: bool, tiny: Tiny, calibration: Calibrat
                 continue
             mass, count, norms = RouterMass(), TokenCount(), InputNorms("experts", "router")
             block.collect(mass, count, norms)
-            logits = torch.cat([l[v] for (_, l, _), v in zip(seen[block.index], valid, strict=True)])
-            index = torch.cat([i[v] for (_, _, i), v in zip(seen[block.index], valid, strict=True)])
-            x = torch.cat(
-                [h.reshape(-1, 16)[v] for (h, _, _), v in zip(seen[block.index], valid, strict=True)]
-            )
+            logits = _rows(seen[block.index], 1, valid)
+            index = _rows(seen[block.index], 2, valid)
+            x = _rows(seen[block.index], 0, valid)
             torch.testing.assert_close(
                 mass.mass, logits.float().softmax(-1).double().sum(0), atol=1e-5, rtol=0
             )
@@ -163,11 +161,17 @@ def test_statistics(family: str, padded: bool, tiny: Tiny, calibration: Calibrat
                 )
 
 
+def _rows(seen: list[tuple[Tensor, Tensor, Tensor]], place: int, valid: list[Tensor]) -> Tensor:
+    parts = [row[place].flatten(0, -2)[mask] for row, mask in zip(seen, valid, strict=True)]
+    return torch.cat(parts)
+
+
 def test_losses_are_the_models_own(family: str, tiny: Tiny, calibration: Calibrate) -> None:
     model, tokens = tiny(family), calibration(padded=True)
     edit = KeepExperts(block=2, experts=(0, 1, 4))
     pruned = tiny(family)
     pruned.apply(edit)
+    ours: list[float] = []
     with torch.no_grad():
         for block in tokens.walk(model):
             if block.index == 2:

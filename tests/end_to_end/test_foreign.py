@@ -40,9 +40,7 @@ def perplexities(model: Path, data_root: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
-    "family", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2"]
-)
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2"])
 def test_every_family(
     family: str,
     foreign: Callable[[str], Path],

@@ -38,6 +38,16 @@ def run(model: MoEModel, calibration: Calibration, name: str, options: dict[str,
     return model
 
 
+def run_or_refuse(
+    model: MoEModel, calibration: Calibration, name: str, options: dict[str, Any]
+) -> str:
+    try:
+        run(model, calibration, name, options)
+    except Refused as refusal:
+        return str(refusal)
+    return ""
+
+
 def logits(model: MoEModel) -> Tensor:
     with torch.no_grad():
         return model.lm(torch.arange(20).reshape(2, 10)).logits  # type: ignore[no-any-return]
@@ -88,11 +98,8 @@ def test_uneven_models(
     model.apply(KeepExperts(block=2, experts=tuple(range(top_k))))
     model.apply(DropMoE(block=3))
     model.apply(DropBlock(block=0))
-    try:
-        run(model, calibration(), name, options)
-    except Refused as refusal:
-        assert str(refusal).count(".") >= 1
-        assert "\n" not in str(refusal)
+    refusal = run_or_refuse(model, calibration(), name, options)
+    assert "\n" not in refusal
     assert torch.isfinite(logits(model)).all()
 
 
@@ -134,11 +141,9 @@ def test_recipes_of_two_steps(
 ) -> None:
     model = tiny("qwen2_moe")
     steps = [(first, OPTIONS[first][0]), (second, {**OPTIONS[second][0]})]
-    try:
-        for name, options in steps:
-            run(model, calibration(), name, options)
-    except Refused as refusal:
-        assert "\n" not in str(refusal)
+    for name, options in steps:
+        refusal = run_or_refuse(model, calibration(), name, options)
+        assert "\n" not in refusal
     save(model, tmp_path / "artifact")
     assert torch.equal(logits(load(tmp_path / "artifact")), logits(model))
 
@@ -171,6 +176,5 @@ def test_tokens_seen_per_expert_are_counted(tiny: Tiny) -> None:
     ids = torch.randint(0, 53, (4, 12), generator=torch.Generator().manual_seed(0))
     calibration = Calibration(Tokens(ids, None, "x", 0, "x"), batch_size=2)
     run(tiny("qwen2_moe"), calibration, "expert-drop", {"keep": 4})
-    assert {index: int(one.count.sum()) for index, one in calibration.coverage.items()} == {
-        index: 48 * 3 for index in range(4)
-    }
+    seen = {index: int(one.count.sum()) for index, one in calibration.coverage.items()}
+    assert seen == dict.fromkeys(range(4), 48 * 3)

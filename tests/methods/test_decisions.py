@@ -39,10 +39,9 @@ def test_subset_losses_are_those_of_the_pruned_layers(
                 pruned = tiny(family)
                 kept = tuple(e for e in block.experts if e not in subset)
                 pruned.apply(KeepExperts(block=block.index, experts=kept))
-                for other in calibration(padded=padded).walk(pruned):
-                    if other.index == block.index:
-                        parts = other.collect(Outputs()).batches
-                        break
+                walk = calibration(padded=padded).walk(pruned)
+                [other] = [one for one in walk if one.index == block.index]
+                parts = other.collect(Outputs()).batches
                 wanted = sum(
                     float((a.double() - b.double()).norm())
                     for a, b in zip(whole, parts, strict=True)
@@ -51,7 +50,7 @@ def test_subset_losses_are_those_of_the_pruned_layers(
 
 
 def test_global_expert_drop_empties_layers_and_lowers_top_k(
-    tiny: Tiny, calibration: Calibrate
+    tiny: Tiny, calibration: Calibrate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Scores made so that one layer keeps nothing and one keeps a single expert."""
     model = tiny("mixtral")
@@ -68,15 +67,9 @@ def test_global_expert_drop_empties_layers_and_lowers_top_k(
         def update(self, seen: object) -> None:
             pass
 
-    import methods.expert_drop as module
-
-    original = module.RouterMass
-    module.RouterMass = Planted  # type: ignore[misc]
-    try:
-        step = Step(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
-        compress(model, [step])
-    finally:
-        module.RouterMass = original  # type: ignore[misc]
+    monkeypatch.setattr("methods.expert_drop.RouterMass", Planted)
+    step = Step(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
+    compress(model, [step])
     assert model.edits[0] == DropMoE(block=0)
     assert model.edits[1] == KeepExperts(block=1, experts=(5,))
     assert [len(block.experts) for block in model.blocks] == [0, 1, 5, 6]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
@@ -20,9 +21,7 @@ from harness.model.view import Block, MoEModel
 
 BLOCK = 2  # has experts in every family
 KINDS = sorted(EDITS)
-REFUSED = {
-    ("drop_block", kind): "block 2 is not in the model" for kind in KINDS
-} | {
+REFUSED = {("drop_block", kind): "block 2 is not in the model" for kind in KINDS} | {
     ("drop_moe", "drop_moe"): "dropped already",
     ("drop_moe", "keep_experts"): "no experts to keep",
     ("drop_moe", "set_weights"): "no weight",
@@ -36,7 +35,7 @@ def edit(kind: str, model: MoEModel, first: bool) -> Edit:
     if kind == "drop_block":
         return DropBlock(block=BLOCK)
     if kind == "keep_experts":
-        return KeepExperts(block=BLOCK, experts=(0, 2, 3, 6, 7) if first else (1, 2, 3))
+        return KeepExperts(block=BLOCK, experts=(0, 2, 3, 5) if first else (1, 2, 3))
     block = Block(model, BLOCK)
     names = ("experts.3.gate", "experts.3.down", "router", "mlp_norm", "attention.o")
     live = BLOCK in model.numbers and block.experts
@@ -85,22 +84,25 @@ def test_an_edit_never_touches_the_base(
     assert not torch.equal(logits(model, ids), reference)
     with torch.no_grad():
         assert torch.equal(base(ids).logits, reference)
-    assert all(layer is not model.snapshot().get(i, (None,))[0] for i, (layer, _) in found.items()
-               if i in (2, 3))
+    assert all(
+        layer is not model.snapshot().get(i, (None,))[0]
+        for i, (layer, _) in found.items()
+        if i in (2, 3)
+    )
 
 
 def test_removed_experts_are_as_if_the_router_never_chose_them(
     family: str, tiny: Callable[..., MoEModel], ids: Tensor
 ) -> None:
     pruned, masked = tiny(family), tiny(family)
-    kept = {1: (0, 1, 2, 5), 2: (1, 3, 4, 6, 7), 3: (7,)}
+    kept = {1: (0, 1, 2, 5), 2: (1, 3, 4), 3: (5,)}
     for index, experts in kept.items():
         if not Block(pruned, index).experts:
             continue
         pruned.apply(KeepExperts(block=index, experts=experts))
         gate = masked.layer(index).mlp.gate
         gate.top_k = min(gate.top_k, len(experts))
-        gone = [e for e in range(8) if e not in experts]
+        gone = [e for e in range(6) if e not in experts]
         gate.forward = _mask(gate, gone)
     torch.testing.assert_close(logits(pruned, ids), logits(masked, ids), atol=2e-5, rtol=0)
 
@@ -110,20 +112,16 @@ def _mask(gate: torch.nn.Module, gone: list[int]) -> Callable[[Tensor], object]:
     forward = gate.forward
 
     def masked(hidden: Tensor) -> object:
-        import torch.nn.functional as functional
-
-        linear = functional.linear
+        linear: Any = F.linear
 
         def with_mask(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-            out = linear(x, weight, bias)
+            out: Tensor = linear(x, weight, bias)
             out[..., gone] = -1e9
             return out
 
-        functional.linear = with_mask
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(F, "linear", with_mask)
             return forward(hidden)
-        finally:
-            functional.linear = linear
 
     return masked
 
@@ -143,7 +141,8 @@ def test_cached_generation_equals_uncached_after_block_drop(
             cache = out.past_key_values
             steps.append(out.logits)
     torch.testing.assert_close(torch.cat(steps, 1), full, atol=2e-5, rtol=0)
-    generated = lm.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    generate: Any = lm.generate
+    generated = generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
     assert generated.shape == (2, 28)
 
 
@@ -166,9 +165,10 @@ def test_a_group_limited_router_keeps_equally_many_of_each_group(
     configs: dict[str, Callable[[], Any]],
 ) -> None:
     config = configs["deepseek_v2"]()
-    config.topk_method, config.n_group, config.topk_group = "group_limited_greedy", 4, 2
-    model = MoEModel(AutoModelForCausalLM.from_config(config), ref="groups", sha256="groups")
+    config.topk_method, config.n_group, config.topk_group = "group_limited_greedy", 3, 2
+    auto: Any = AutoModelForCausalLM  # its methods have no annotations
+    model = MoEModel(auto.from_config(config), ref="groups", sha256="groups")
     with pytest.raises(Refused, match="equally many of each group"):
         model.apply(KeepExperts(block=2, experts=(0, 1, 2, 3)))
-    model.apply(KeepExperts(block=2, experts=(0, 3, 5, 6)))
+    model.apply(KeepExperts(block=2, experts=(0, 3, 5)))
     model.lm(torch.zeros(1, 3, dtype=torch.int64))

@@ -98,9 +98,7 @@ def test_a_checkpoint_with_a_missing_tensor_is_refused(checkpoint: Callable[...,
         open_model(str(folder))
 
 
-def test_damaged_artifacts(
-    checkpoint: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_damaged_artifacts(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
     model = open_model(str(checkpoint("mixtral")))
     model.apply(KeepExperts(block=1, experts=(0, 4, 5)))
     folder = tmp_path / "artifact"

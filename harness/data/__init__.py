@@ -1,0 +1,5 @@
+"""Data sets by hub id, from a local data root or from the hub."""
+
+from harness.data.root import DataRoot, hub_errors
+
+__all__ = ["DataRoot", "hub_errors"]

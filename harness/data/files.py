@@ -1,0 +1,93 @@
+"""Rows of one data file: JSON lines, a JSON array or parquet; JSON also with `.gz`."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Iterator
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+Row = dict[str, Any]
+
+READABLE = (".jsonl", ".json", ".ndjson", ".parquet")
+
+
+def suffix(path: Path) -> str:
+    """The file's last suffix, `.gz` aside."""
+    return Path(path.name.removesuffix(".gz")).suffix
+
+
+def is_data(path: Path) -> bool:
+    """Whether the file's name is that of a data file this module reads."""
+    return suffix(path) in READABLE and not path.name.startswith(".")
+
+
+def read(path: Path) -> Iterator[Row]:
+    """The rows of `path`, in order.
+
+    Raises:
+        UserError: while iterating: an unreadable file, or a line that is no JSON object.
+    """
+    if suffix(path) == ".parquet":
+        yield from _parquet(path)
+        return
+    if suffix(path) not in READABLE:
+        raise UserError(f"{path}: {path.suffix or 'no suffix'} is none of {', '.join(READABLE)}.")
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield from _json(path, file)
+    except (EOFError, OSError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read to its end ({_reason(error)}).") from None
+
+
+def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[Row]:
+    is_array = suffix(path) == ".json" and file.read(64).lstrip().startswith(b"[")
+    file.seek(0)
+    if is_array:
+        yield from _array(path, file.read())
+        return
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            yield _object(_parsed(line, f"{path}:{number}"), f"{path}:{number}")
+
+
+def _array(path: Path, text: bytes) -> Iterator[Row]:
+    items = _parsed(text, str(path))
+    for number, item in enumerate(items, 1):
+        yield _object(item, f"{path}: item {number}")
+
+
+def _parsed(text: bytes, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
+        raise UserError(
+            f"{where}: invalid JSON ({error}); the file may be cut short, copy it again."
+        ) from None
+
+
+def _object(value: Any, where: str) -> Row:
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: not a JSON object but {type(value).__name__}.")
+    return value
+
+
+def _parquet(path: Path) -> Iterator[Row]:
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"{path}: cannot be read as parquet ({_reason(error)}).") from None
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__

@@ -1,0 +1,121 @@
+"""Tasks through lm-eval: its definitions, prompts and metrics, in this process, on model objects.
+
+Importing this module imports neither torch nor lm-eval.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.data import DataRoot
+from harness.errors import UserError
+from harness.evaluate import results as kept
+from harness.evaluate.stock import known_tasks, load, quiet, seeded
+from harness.record import Item, TaskResult
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from harness.evaluate.scorer import PackedLM, Progress
+
+__all__ = ["evaluate_tasks", "known_tasks"]
+
+_log = logging.getLogger(__name__)
+
+BOOTSTRAP = 1000
+"""Draws for the standard error of metrics without a closed form; acc and exact_match have one."""
+
+
+def evaluate_tasks(
+    lm: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    tasks: Sequence[str],
+    *,
+    data: DataRoot,
+    shots: int | None = 0,
+    limit: int | None = None,
+    batch_size: int = 16,
+    progress: Progress | None = None,
+    packed: bool = True,
+) -> tuple[dict[str, TaskResult], list[Item]]:
+    """Evaluate a model on tasks.
+
+    Args:
+        lm: Any causal transformers model, on its device and in its dtype.
+        tokenizer: The model's own.
+        tasks: Tasks, groups or tags, as lm-eval spells them. A group with an aggregate ("mmlu")
+            gives one result, any other group or a tag one result per task.
+        data: Where the tasks' data sets come from.
+        shots: Few-shot examples for every task; None leaves each its own default.
+        limit: The first items of each (sub)task; None for all.
+        batch_size: Sequences per forward pass; see `harness.evaluate.scorer.PackedLM`.
+        progress: Told how many requests are done.
+        packed: False scores as stock lm-eval does, for comparison.
+
+    Returns:
+        Task to its result, and the outcome of every item, once even where two of `tasks` hold it.
+
+    Raises:
+        UserError: an unknown task, missing or unreadable data, a tokenizer or a context length
+            that a task cannot work with, a log-likelihood that is not finite.
+    """
+    rows: dict[str, TaskResult] = {}
+    items: list[Item] = []
+    with quiet(), seeded():
+        from harness.evaluate.scorer import PackedLM
+
+        model = PackedLM(lm, tokenizer, batch_size=batch_size, progress=progress, packed=packed)
+        for name in dict.fromkeys(tasks):
+            found, outcomes = _evaluate(model, name, data, shots, limit)
+            rows.update(found)
+            known = {item.task for item in items}
+            items += [item for item in outcomes if item.task not in known]
+    return rows, items
+
+
+def _evaluate(
+    model: PackedLM, name: str, data: DataRoot, shots: int | None, limit: int | None
+) -> tuple[dict[str, TaskResult], list[Item]]:
+    from lm_eval.evaluator import evaluate
+
+    start, truncated = time.perf_counter(), model.truncated
+    loaded = load([name], data, shots)
+    tasks, rows = loaded["tasks"], _rows(name, loaded)
+    _refuse_unsafe(name, tasks)
+    guessing = {row: kept.guess(_docs(members, limit)) for row, members in rows.items()}
+    results = evaluate(model, loaded, limit=limit, bootstrap_iters=BOOTSTRAP)
+    if model.truncated > truncated:
+        count = model.truncated - truncated
+        _log.warning("%s: %d requests cut to the model's %d tokens", name, count, model.max_length)
+    items = [
+        item for key, task in tasks.items() for item in kept.items(task, results["samples"][key])
+    ]
+    seconds = (time.perf_counter() - start) / len(rows)
+    return {
+        row: kept.task_result(row, results, members, guessing=guessing[row], seconds=seconds)
+        for row, members in rows.items()
+    }, items
+
+
+def _rows(name: str, loaded: Mapping[str, Any]) -> dict[str, list[Task]]:
+    """The results that a name gives, each with its tasks."""
+    tasks, group = loaded["tasks"], loaded.get("groups", {}).get(name)
+    if group is not None and group.has_aggregation:
+        return {name: list(tasks.values())}
+    return {key: [task] for key, task in tasks.items()}
+
+
+def _docs(tasks: Sequence[Task], limit: int | None) -> list[tuple[Task, Any]]:
+    return [(task, doc) for task in tasks for _, doc in task.doc_iterator(limit=limit)]
+
+
+def _refuse_unsafe(name: str, tasks: Mapping[str, Task]) -> None:
+    for task in tasks.values():
+        if getattr(task, "UNSAFE_CODE", False):
+            raise UserError(f"{name} runs code that the model writes; moebench does not.")
+        if getattr(task, "MULTIMODAL", False):
+            raise UserError(f"{name} needs images or sound, which moebench does not evaluate.")

@@ -1,0 +1,85 @@
+"""Parameters and bytes of a loaded model and of its files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import PreTrainedModel
+
+from harness.measure.moe_layers import loaded, moe_layers
+from harness.record import Size
+
+if TYPE_CHECKING:
+    from harness.model.view import MoEModel
+
+INDEX = "model.safetensors.index.json"
+
+
+def measure_size(model: MoEModel | PreTrainedModel, folder: Path | None) -> Size:
+    """Count the parameters of `model` and the bytes it takes.
+
+    Args:
+        model: As loaded; tied weights count once. On the meta device every count but
+            `nonzero_parameters` is the one the real model has.
+        folder: Where its safetensors files are; None when it has none.
+
+    Returns:
+        Counts of parameters and bytes; see `docs/measurement.md`.
+    """
+    lm = loaded(model)
+    parameters = sum(p.numel() for p in lm.parameters())
+    return Size(
+        parameters=parameters,
+        expert_parameters=sum(layer.expert_parameters for layer in moe_layers(lm)),
+        active_parameters=parameters - idle_parameters(lm),
+        nonzero_parameters=nonzero_parameters(lm),
+        resident_bytes=resident_bytes(lm),
+        artifact_bytes=None if folder is None else artifact_bytes(folder),
+    )
+
+
+def idle_parameters(lm: PreTrainedModel) -> int:
+    """Parameters of the routed experts that a token does not visit.
+
+    Exact when the experts of a layer are equal; otherwise the mean over the experts.
+    """
+    return sum(
+        layer.expert_parameters * (layer.count - layer.top_k) // layer.count
+        for layer in moe_layers(lm)
+    )
+
+
+def nonzero_parameters(lm: PreTrainedModel) -> int | None:
+    """Parameters that are not zero; None on the meta device, where there are no values."""
+    parameters = list(lm.parameters())
+    if any(p.is_meta for p in parameters):
+        return None
+    return sum(int(torch.count_nonzero(p.detach())) for p in parameters)
+
+
+def resident_bytes(lm: PreTrainedModel) -> int:
+    """Bytes of the storages behind parameters and buffers, each storage once.
+
+    A slice keeps the whole storage alive, and so counts all of it.
+    """
+    storages = {}
+    for tensor in (*lm.parameters(), *lm.buffers()):
+        storage = tensor.untyped_storage()
+        # On the meta device every address is 0; there the storage object tells them apart.
+        storages[tensor.device, storage.data_ptr() or storage._cdata] = storage.nbytes()
+    return sum(storages.values())
+
+
+def artifact_bytes(folder: Path) -> int:
+    """Bytes of the safetensors files in `folder`.
+
+    Where a checkpoint has an index only the files it names count: some hub repositories hold the
+    same weights a second time in another layout.
+    """
+    files = {file.name for file in folder.glob("*.safetensors")}
+    if (index := folder / INDEX).is_file():
+        files = set(json.loads(index.read_text())["weight_map"].values())
+    return sum((folder / name).stat().st_size for name in files)
