@@ -18,6 +18,9 @@ from harness.model.view import Block, MoEModel
 MOST_SUBSETS = 200_000
 """Per layer; beyond it enumeration is refused rather than left to run for days."""
 
+MOST_RANKS = 20
+"""Experts in router order that a token may fall back on; tables have 2^ranks entries."""
+
 
 class EEP(KeepBudget, Method):
     """Expert pruning by enumeration (Lu et al. 2024, arXiv 2402.14800, section 3.1).
@@ -35,9 +38,7 @@ class EEP(KeepBudget, Method):
     """
 
     name: ClassVar[str] = "eep"
-    reference: ClassVar[str] = (
-        "Lu et al. 2024, arXiv 2402.14800: least sum_b ||F(X_b) - F_K(X_b)||"
-    )
+    reference: ClassVar[str] = "Lu et al. 2024, arXiv 2402.14800: least sum_b ||F(X_b) - F_K(X_b)||"
 
     progressive: bool = False
     """Decide each layer on what the pruned layers before it give."""
@@ -59,6 +60,12 @@ class EEP(KeepBudget, Method):
         experts = len(block.experts)
         dropped = experts - self.kept(experts, block.top_k, where=f"block {block.index}")
         subsets = math.comb(experts, dropped)
+        ranks = min(block.top_k + dropped, experts)
+        if ranks > MOST_RANKS:
+            raise Refused(
+                f"block {block.index}: a token could choose among {ranks} experts, more than the "
+                f"{MOST_RANKS} that enumeration takes on; use expert-drop, or drop fewer experts."
+            )
         if subsets > MOST_SUBSETS:
             raise Refused(
                 f"block {block.index}: dropping {dropped} of {experts} experts has {subsets:.2g} "

@@ -24,8 +24,9 @@ from harness.calibration.statistic import Statistic
 from harness.calibration.statistics import Outputs
 from harness.model.view import Block
 
-_GRAM_BYTES = 256 * 2**20
-"""Working memory for expert outputs and tables; tokens are taken in chunks that fit."""
+_CHUNK_BYTES = 64 * 2**20
+"""Working memory; tokens are taken in chunks that fit. Larger ones are slower: the allocator hands
+memory of tens of MiB back to the system each time, and gets it back page by page."""
 
 
 class SubsetLosses(Statistic):
@@ -62,9 +63,9 @@ class SubsetLosses(Statistic):
     def update(self, seen: Seen) -> None:
         """Add one batch: the square root of its summed squared errors, for every subset."""
         tokens = len(seen.x)
-        chosen = len(_choices(self._ranks, seen.block.top_k))
-        wide = self._ranks * (self._ranks + 2 * seen.x.shape[-1]) + 4 * chosen + len(self._kept)
-        step = max(1, _GRAM_BYTES // (8 * wide))
+        choices = len(_choices(self._ranks, seen.block.top_k))
+        outputs = self._ranks * (self._ranks + 2 * seen.x.shape[-1])
+        step = max(1, _CHUNK_BYTES // (8 * (outputs + 5 * choices + 4 * len(self._kept))))
         total = torch.zeros(len(self._kept), dtype=torch.float64)
         for start in range(0, tokens, step):
             total += self._chunk(seen, slice(start, start + step)).cpu()
@@ -88,15 +89,18 @@ class SubsetLosses(Statistic):
         square = sum(
             gram[:, choices[:, i], choices[:, j]] for i in range(top_k) for j in range(top_k)
         )
+        square = torch.as_tensor(square)  # [t, choices]
+        constant = target.square().sum(-1, keepdim=True)
         kept = self._kept.to(order.device)
         pick = _first_of(kept, order, top_k)  # [t, subsets]
         scale = family.routing_scale(config)
         if family.renormalises(config):
-            factor = scale / ranked[:, choices].sum(-1).gather(1, pick)
-        else:
-            factor = scale / (p @ kept.double().T)
-        error = target.square().sum(-1, keepdim=True) - 2 * factor * linear.gather(1, pick)
-        return (error + factor.square() * torch.as_tensor(square).gather(1, pick)).sum(0)
+            factor = scale / ranked[:, choices].sum(-1)
+            errors = constant - 2 * factor * linear + factor.square() * square
+            return errors.gather(1, pick).sum(0)
+        factor = scale / (p @ kept.double().T)  # [t, subsets]
+        error = factor * square.gather(1, pick) - 2 * linear.gather(1, pick)
+        return constant.sum() + (factor * error).sum(0)
 
     def _outputs(self, seen: Seen, rows: slice, order: Tensor) -> Tensor:
         """f_e(x) of every token's first experts in router order, fp64 [t, ranks, hidden]."""
@@ -149,11 +153,11 @@ def _first_of(kept: Tensor, order: Tensor, top_k: int) -> Tensor:
     One matrix product gives, per token and subset, the bit mask of the ranks kept; a table over
     all masks gives the choice: the first k bits set.
     """
-    ranks = order.shape[1]
-    bits = 2.0 ** torch.arange(ranks, dtype=torch.float64, device=order.device)
-    place = torch.zeros(len(order), kept.shape[1], dtype=torch.float64, device=order.device)
+    ranks = order.shape[1]  # at most 24, or fp32 would not hold every mask exactly
+    bits = 2.0 ** torch.arange(ranks, dtype=torch.float32, device=order.device)
+    place = torch.zeros(len(order), kept.shape[1], dtype=torch.float32, device=order.device)
     place.scatter_(1, order, bits.expand(len(order), -1))  # [t, experts]: 2^rank
-    masks = (place @ kept.double().T).long()  # [t, subsets]
+    masks = (place @ kept.float().T).int()  # [t, subsets]
     return _choice_of_mask(ranks, top_k).to(order.device)[masks]
 
 

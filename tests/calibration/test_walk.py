@@ -136,14 +136,14 @@ def test_statistics(family: str, padded: bool, tiny: Tiny, calibration: Calibrat
             mass, count, norms = RouterMass(), TokenCount(), InputNorms("experts", "router")
             block.collect(mass, count, norms)
             logits = _rows(seen[block.index], 1, valid)
-            index = _rows(seen[block.index], 2, valid)
+            chosen = _rows(seen[block.index], 2, valid)
             x = _rows(seen[block.index], 0, valid)
             torch.testing.assert_close(
                 mass.mass, logits.float().softmax(-1).double().sum(0), atol=1e-5, rtol=0
             )
-            assert count.count.tolist() == torch.bincount(index.flatten(), minlength=6).tolist()
+            assert count.count.tolist() == torch.bincount(chosen.flatten(), minlength=6).tolist()
             for expert in range(6):
-                routed = x[(index == expert).any(-1)]
+                routed = x[(chosen == expert).any(-1)]
                 torch.testing.assert_close(
                     norms.squares[f"experts.{expert}.gate"],
                     routed.double().square().sum(0),

@@ -49,9 +49,9 @@ def test_expert_drop(
 ) -> None:
     facts = expected["cmoe"]
     model, report = compressed("expert-drop", batch_size=1, keep=keep, scope=scope)
-    assert [list(b.experts) for b in model.blocks] == facts[
-        f"expert_drop_{scope}_pruning_p{keep}"
-    ]["kept"]
+    assert [list(b.experts) for b in model.blocks] == facts[f"expert_drop_{scope}_pruning_p{keep}"][
+        "kept"
+    ]
     samples = 16  # the authors divide by the number of sequences
     for block, theirs in enumerate(facts[f"expert_scores_{scope}_pruning"]):
         ours = [score / samples for score in report.notes[0].data[block].values()]
