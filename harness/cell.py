@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -123,7 +123,19 @@ def cells(suite: Suite, *, data_root: Path | None = None, limit: int | None = No
             for seed in recipe.seeds
             for steps in [resolve(recipe, seed)]
         ]
+    _refuse_twins(suite, found)
     return found
+
+
+def _refuse_twins(suite: Suite, found: Sequence[Cell]) -> None:
+    names: dict[str, str] = {}
+    for cell in found:
+        if cell.id in names:
+            raise UserError(
+                f"{suite.source}: {cell.name!r} and {names[cell.id]!r} are the same cell under "
+                "two names; remove one."
+            )
+        names[cell.id] = cell.name
 
 
 def resolve(recipe: Recipe, seed: int) -> tuple[CellStep, ...]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from harness import locate
 from harness.errors import UserError, nearest, unknown
-from harness.suite import Step, Suite, calibration_file, fill
+from harness.forms import fill
+from harness.suite import Step, Suite, calibration_file
 
 
 def check(suite: Suite) -> None:
@@ -28,7 +29,7 @@ def check(suite: Suite) -> None:
 
 
 def _check_protocol(suite: Suite) -> None:
-    from harness.evaluate.perplexity import PROTOCOLS
+    from harness.evaluate.protocols import PROTOCOLS
 
     protocol = suite.protocol
     for number, name in enumerate(protocol.tasks):

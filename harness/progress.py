@@ -20,26 +20,30 @@ class Progress:
     """Reports cells as they start, move on and finish.
 
     Args:
-        total: Cells of this run, those finished before included.
         console: Where to; None for stderr.
     """
 
-    def __init__(self, total: int, console: Console | None = None) -> None:
-        self.total = total
+    def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._status: Status | None = None
         self._heading = ""
 
     @contextmanager
-    def cell(self, number: int, cell: Cell) -> Iterator[None]:
-        """Show a cell while it runs."""
-        self._heading = f"cell {number}/{self.total}  {cell.name}"
+    def doing(self, heading: str) -> Iterator[None]:
+        """Show what is going on, on a terminal."""
+        self._heading = heading
         if not self.console.is_terminal:
             yield
             return
-        with self.console.status(self._heading) as self._status:
+        with self.console.status(heading) as self._status:
             yield
         self._status = None
+
+    @contextmanager
+    def cell(self, number: int, total: int, cell: Cell) -> Iterator[None]:
+        """Show a cell while it runs; `total` counts those finished before too."""
+        with self.doing(f"cell {number}/{total}  {cell.name}"):
+            yield
 
     def phase(self, text: str) -> None:
         """Say what the running cell is doing."""
@@ -54,10 +58,6 @@ class Progress:
         self.console.print(line, style=_STYLES[record.status], markup=False)
         if record.reason and record.status != "ok":
             self.console.print(f"    {gist(record.reason)}", markup=False)
-
-    def say(self, text: str) -> None:
-        """A line of its own."""
-        self.console.print(text, markup=False)
 
 
 def numbers(record: Record, protocol: Protocol) -> str:

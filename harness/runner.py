@@ -50,7 +50,9 @@ class Summary:
     def sentence(self) -> str:
         """The run in one sentence."""
         refused = sum(record.status == "refused" for record in self.ran)
-        text = f"{self.cells} cells: {len(self.ran)} run now, {self.cells - len(self.ran)} before"
+        noun = "cell" if self.cells == 1 else "cells"
+        before = self.cells - len(self.ran)
+        text = f"{self.cells} {noun}: {len(self.ran)} run now, {before} before"
         text += f"; {refused} refused" if refused else ""
         if self.failed:
             rows = ", ".join(
@@ -68,7 +70,7 @@ def run(
     limit: int | None = None,
     data_root: Path | None = None,
     keep_artifacts: bool = False,
-    progress: type[Progress] = Progress,
+    progress: Progress | None = None,
 ) -> Summary:
     """Run what is missing of a suite, then write its leaderboard and plots.
 
@@ -79,29 +81,31 @@ def run(
         limit: Items per task, in place of the protocol's; other cells, with ids of their own.
         data_root: Folder with data sets as the hub lays them out.
         keep_artifacts: Leave the compressed models in the results folder.
-        progress: Told how far it is.
+        progress: Told how far it is; None for lines on stderr.
 
     Raises:
         UserError: the suite is wrong, the folder is in use, a record is damaged, the disk is full.
     """
-    prepare_environment(suite.models, data_root)
-    start_server()
-    check(suite)
-    planned = cells(suite, data_root=data_root, limit=limit)
-    chosen = select(planned, only)
+    shown = progress or Progress()
+    with shown.doing("checking the suite"):
+        prepare_environment(suite.models, data_root)
+        start_server()
+        check(suite)
+        planned = cells(suite, data_root=data_root, limit=limit)
+        chosen = select(planned, only)
     store = Store(results / suite.name)
     summary = Summary(store.folder, len(chosen))
     with store.locked():
         store.begin(plan_of(suite, planned), suite.text)
-        shown = progress(len(chosen))
         for number, cell in enumerate(chosen, start=1):
             if finished(store.read(cell.id)):
                 continue
-            with shown.cell(number, cell):
+            with shown.cell(number, len(chosen), cell):
                 record = _run_one(cell, store, data_root, keep_artifacts, shown)
             shown.finished(record, cell.protocol)
             summary.ran.append(record)
-        summary.board = publish(store)
+        with shown.doing("writing tables and plots"):
+            summary.board = publish(store)
     return summary
 
 
@@ -172,10 +176,8 @@ def publish(store: Store) -> Leaderboard:
     board = board_of(store)
     for form in FORMATS:
         store.put(store.folder / f"leaderboard.{form}", render(board, form).encode())
-    plan = store.plan()
-    records = store.records([cell.id for cell in plan.cells])
     with no_space(store.folder):
-        accuracy_against_size(records, plan.protocol, store.folder)
+        accuracy_against_size(store.planned(), store.plan().protocol, store.folder)
     return board
 
 
@@ -184,5 +186,5 @@ def board_of(store: Store) -> Leaderboard:
     from harness.report.leaderboard import leaderboard
 
     plan = store.plan()
-    records = store.records([cell.id for cell in plan.cells])
-    return leaderboard(records, plan.protocol, tuple(dict.fromkeys(c.row for c in plan.cells)))
+    rows = tuple(dict.fromkeys(cell.row for cell in plan.cells))
+    return leaderboard(store.planned(), plan.protocol, rows)

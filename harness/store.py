@@ -109,11 +109,9 @@ class Store:
         path = self._record(cell)
         return read_record(path) if path.exists() else None
 
-    def records(self, cells: Sequence[str] | None = None) -> list[Record]:
-        """The records there are: of `cells` in that order, or all, sorted by id."""
-        if cells is None:
-            cells = sorted(path.stem for path in (self.folder / "records").glob("*.json"))
-        return [record for cell in cells if (record := self.read(cell)) is not None]
+    def records(self) -> list[Record]:
+        """All records there are, of this and of earlier runs, sorted by id."""
+        return [read_record(path) for path in sorted((self.folder / "records").glob("*.json"))]
 
     def items(self, cell: str) -> list[Item]:
         """The outcome of every item of a cell; empty when it has none."""
@@ -147,6 +145,11 @@ class Store:
             return Plan.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise _damaged(path, error, remedy="Run the suite again to rewrite it") from None
+
+    def planned(self) -> list[Record]:
+        """The records of what ran last here, in its order, under the rows' present names."""
+        found = ((cell, self.read(cell.id)) for cell in self.plan().cells)
+        return [record.model_copy(update={"row": cell.row}) for cell, record in found if record]
 
     def begin(self, plan: Plan, suite: str) -> None:
         """Write down what is about to run: its cells, and the suite's text."""

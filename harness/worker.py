@@ -15,6 +15,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.cell import Cell
@@ -51,11 +52,11 @@ def execute(job: Job, say: Say) -> Outcome:
             status, reason = "refused", str(error)
         except UserError as error:
             if is_full(error):
-                raise full(job.folder) from error
+                raise full(_where(error) or job.folder) from error
             status, reason = "failed", str(error)
         except Exception as error:
             if is_full(error):
-                raise full(job.folder) from error
+                raise full(_where(error) or job.folder) from error
             status, reason = "failed", traceback.format_exc()
     record = job.cell.record(
         status,
@@ -65,6 +66,15 @@ def execute(job: Job, say: Say) -> Outcome:
         **work.results,
     )
     return Outcome(record, tuple(work.items))
+
+
+def _where(error: BaseException | None) -> Path | None:
+    """The file that could not be written, where the error or its cause names it."""
+    while error is not None:
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            return Path(error.filename)
+        error = error.__cause__
+    return None
 
 
 class _Ear(logging.Handler):
@@ -196,12 +206,14 @@ class _Work:
 
 
 def running_memory(model: MoEModel, length: int) -> Memory:
-    """Peak memory of one forward pass over `length` tokens, batch 1."""
+    """Peak memory of one forward pass over `length` random tokens, batch 1."""
     import torch
 
     from harness.measure.memory import PeakMemory
 
-    ids = torch.zeros(1, length, dtype=torch.int64, device=model.device)  # [1, length]
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(model.config.vocab_size, (1, length), generator=generator)  # [1, length]
+    ids = ids.to(model.device)
     with PeakMemory(model.device) as peak, torch.no_grad():
         model.lm(input_ids=ids, use_cache=False)
     return peak.memory
@@ -225,7 +237,7 @@ def _load(job: Job) -> MoEModel:
 def _prepare(cell: Cell) -> None:
     """The whole process is this cell's, so global settings are the cell's too."""
     import torch
-    from tqdm import tqdm
+    from tqdm import tqdm  # type: ignore[import-untyped]
 
     # Its own lock is a semaphore of the system, which a killed worker would leave behind.
     tqdm.set_lock(threading.RLock())

@@ -1,0 +1,24 @@
+"""The command line. One file per verb; nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run `moebench` with the process's arguments, and exit."""
+    from harness.cli.owners import refuse_foreign_packages
+    from harness.errors import UserError
+
+    try:
+        refuse_foreign_packages()
+    except UserError as error:
+        sys.stderr.write(f"moebench: {error}\n")
+        sys.exit(2)
+
+    try:
+        from harness.cli.app import app
+
+        app(prog_name="moebench")
+    except KeyboardInterrupt:  # before a verb runs; `Verbs` catches those during one
+        sys.exit(130)

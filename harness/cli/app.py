@@ -1,0 +1,69 @@
+"""The verbs put together, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from harness.cli import compress, doctor, evaluate, leaderboard, listing, plot, run, show
+from harness.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+class Verbs(TyperGroup):
+    """Runs a verb; what the user can fix is one sentence on stderr, a bug keeps its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb.
+
+        Raises:
+            typer.Exit: with 2 for what the user can fix, with 130 for Ctrl-C.
+        """
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(f"moebench: {error}", err=True)
+            raise typer.Exit(USER_ERROR) from None
+        except KeyboardInterrupt:
+            typer.echo("moebench: interrupted.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="moebench",
+    cls=Verbs,
+    help="Compress Mixture-of-Experts language models, and compare how that went.",
+    epilog="Begin with: moebench run quickstart",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for verb in (run, leaderboard, plot, compress, evaluate, listing, show, doctor):
+    verb.add(app)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("moebench"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and exit.",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """The options of `moebench` itself; each has done its work in its callback."""

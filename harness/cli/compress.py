@@ -1,0 +1,146 @@
+"""`moebench compress`: one model, one recipe, one artifact; nothing is evaluated."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli.options import DTYPES, DataRoot, DType, say
+from harness.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from harness.suite import CalibrationForm, Step
+
+EXAMPLE = (
+    "Example: moebench compress --model reference/mixtral --method eep --set keep=4 --out small"
+)
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("compress", epilog=EXAMPLE)(compress)
+
+
+def compress(
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Reference name, folder, or hub id.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the artifact.")],
+    method: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A method, or path/to/file.py:Class.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Of the method.")
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML with steps = [...], instead of --method."),
+    ] = None,
+    calibration: Annotated[
+        str, typer.Option(metavar="C", help="Corpus or file of calibration text.")
+    ] = "reference",
+    sequences: Annotated[
+        int | None, typer.Option(min=0, help="Calibration sequences; else the corpus's own.")
+    ] = None,
+    length: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of each; else the corpus's own.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Sequences per batch.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Of the method and the calibration draw.")] = 0,
+    dtype: DType = "float32",
+    data_root: DataRoot = None,
+) -> None:
+    """Compress a model and save it as an artifact, which `moebench evaluate` and suites take.
+
+    Prints what became of the parameters. The calibration options are the default of a recipe's
+    steps.
+    """
+    from harness.suite import CalibrationForm
+
+    if (method is None) == (recipe is None):
+        raise UserError("give either --method or --recipe.")
+    if dtype not in DTYPES:
+        raise UserError(
+            f"--dtype {dtype!r} is none of {', '.join(DTYPES)}.{nearest(dtype, DTYPES)}"
+        )
+    if out.exists():
+        raise UserError(f"--out {out} exists already; name a new folder.")
+    form = CalibrationForm(
+        ref=calibration, sequences=sequences, length=length, batch_size=batch_size
+    )
+    if recipe is not None:
+        steps = from_file(recipe, form)
+    else:
+        steps = [from_options(method or "", set_ or [], form)]
+    for name, value in carry_out(model, steps, seed, dtype, data_root, out):
+        typer.echo(f"{name:<12} {value}")
+    say(f"Wrote {out}. Next: moebench evaluate {out}")
+
+
+def from_file(path: Path, form: CalibrationForm) -> Sequence[Step]:
+    """The checked steps of a recipe file."""
+    from harness.check import check_calibration, check_step
+    from harness.suite import Suite
+
+    suite = Suite.load_recipe(path, form)
+    [_, recipe] = suite.recipes
+    for position, step in enumerate(recipe.steps):
+        check_step(suite, step, ("steps", position))
+        check_calibration(suite, step, ("steps", position))
+    return recipe.steps
+
+
+def from_options(method: str, settings: Sequence[str], form: CalibrationForm) -> Step:
+    """One step from `--method` and `--set`, its names checked."""
+    from harness import registry
+    from harness.calibration.corpora import CORPORA
+    from harness.errors import unknown
+    from harness.suite import Step, calibration_file
+
+    options = dict(setting(text) for text in settings)
+    registry.method(method, where="--method")
+    registry.build(method, options, where="--set")
+    if form.ref not in CORPORA and not calibration_file(form.ref):
+        raise unknown("calibration", form.ref, CORPORA, where="--calibration")
+    return Step(method, options, form)
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """The option and value of `option=value`; the value as TOML writes it, or else a string."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise UserError(f"--set {text!r} is not of the form option=value.")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
+
+
+def carry_out(
+    ref: str, steps: Sequence[Step], seed: int, dtype: Any, data_root: Path | None, out: Path
+) -> list[tuple[str, str]]:
+    """Compress and save; name and value of what it came to."""
+    from harness.cell import Cell, resolve
+    from harness.folders import cache_folder
+    from harness.job import Job
+    from harness.locations import data_root_of, prepare_environment
+    from harness.measure.size import artifact_bytes
+    from harness.model.source import describe
+    from harness.protocol import Protocol
+    from harness.steps import compress_to
+    from harness.suite import Recipe
+
+    prepare_environment([ref], data_root)
+    protocol = Protocol(dtype=dtype)
+    resolved = resolve(Recipe("", tuple(steps), (seed,)), seed)
+    cell = Cell("", describe(ref), "", resolved, seed, protocol, "")
+    job = Job(cell, data_root_of(ref, data_root), out.parent, cache_folder())
+    found = compress_to(out, job, lambda phase: say(f"{phase} ..."))
+    for warning in found.warnings:
+        say(f"warning: {warning}")
+    rows = [("edits", str(len(found.edits)))]
+    for step in found.recipe:
+        rows.append(("step", f"{step.method}, {step.seconds or 0:.1f} s"))
+    return [*rows, ("bytes", f"{artifact_bytes(out):,}"), ("artifact", str(out))]

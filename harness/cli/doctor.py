@@ -1,0 +1,55 @@
+"""`moebench doctor`: what this machine would run with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from harness.cli.options import Results
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("doctor", epilog="Example: moebench doctor")(doctor)
+
+
+def doctor(results: Results = Path("results")) -> None:
+    """Print versions, devices, disk and folders, as a bug report needs them."""
+    for name, value in findings(results):
+        typer.echo(f"{name:<14} {value}")
+
+
+def findings(results: Path) -> Iterator[tuple[str, str]]:
+    """Name and value of everything worth knowing."""
+    from harness.cli import owners
+    from harness.folders import cache_folder
+    from harness.measure.environment import environment
+    from harness.steps import device
+
+    found = environment(device=device())
+    yield "python", f"{found.python} on {found.platform}"
+    yield from found.versions.items()
+    yield "commit", f"{found.commit}{' (changed)' if found.dirty else ''}" if found.commit else "—"
+    yield "device", found.device if found.driver is None else f"{found.device}, {found.driver}"
+    yield "processor", f"{found.processor}, {found.cores} cores, {found.threads} threads"
+    yield "memory", f"{found.memory_bytes / 2**30:.1f} GiB"
+    for name in owners.PACKAGES:
+        whose = ", ".join(owners.owners(name)) or "no distribution"
+        yield name, f"{owners.location(name)} ({whose})"
+    cache = cache_folder()
+    yield "cache", f"{cache} ({_bytes_in(cache) / 2**20:.1f} MiB)"
+    yield "results", f"{results.absolute()} ({_free(results) / 2**30:.1f} GiB free)"
+
+
+def _bytes_in(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _free(folder: Path) -> int:
+    existing = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    return shutil.disk_usage(existing).free

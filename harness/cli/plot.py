@@ -1,0 +1,36 @@
+"""`moebench plot`: accuracy against size of a suite that was run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Results, SuiteName
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("plot", epilog="Example: moebench plot quickstart --out figures")(plot)
+
+
+def plot(
+    suite: SuiteName,
+    results: Results = Path("results"),
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the files; the suite's results without it."),
+    ] = None,
+) -> None:
+    """Draw accuracy against size as PNG and SVG, and print where the files are."""
+    from harness.report.plot import accuracy_against_size
+    from harness.store import Store, no_space
+
+    store = Store(results / Path(suite).stem)
+    protocol = store.plan().protocol
+    folder = out or store.folder
+    with no_space(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in accuracy_against_size(store.planned(), protocol, folder):
+            typer.echo(str(path))

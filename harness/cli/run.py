@@ -1,0 +1,70 @@
+"""`moebench run`: run what is missing of a suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import DataRoot, Results, SuiteName, say
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("run", epilog="Example: moebench run quickstart --only eep")(run)
+
+
+def run(
+    suite: SuiteName,
+    results: Results = Path("results"),
+    only: Annotated[
+        str | None,
+        typer.Option(metavar="PATTERN", help="Only cells whose model, row, seed or id has this."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Items per task; gives cells of their own.")
+    ] = None,
+    data_root: DataRoot = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would run and be refused; run nothing.")
+    ] = False,
+    keep_artifacts: Annotated[
+        bool, typer.Option("--keep-artifacts", help="Leave the compressed models in the results.")
+    ] = False,
+) -> None:
+    """Run every cell of a suite that has no result yet, then write its leaderboard and plots.
+
+    Finished cells are never run again, however the run ended; cells that failed are. Exit code 1
+    says that a cell failed. A refused cell is a result.
+    """
+    from harness.suite import Suite
+
+    loaded = Suite.load(suite)
+    if dry_run:
+        from harness.dry import preview
+
+        for line in preview(loaded, results, only=only, limit=limit, data_root=data_root):
+            typer.echo(line)
+        return
+
+    from harness.report import render
+    from harness.runner import run as run_suite
+
+    try:
+        summary = run_suite(
+            loaded,
+            results,
+            only=only,
+            limit=limit,
+            data_root=data_root,
+            keep_artifacts=keep_artifacts,
+        )
+    except KeyboardInterrupt:
+        say("moebench: interrupted. Finished cells are kept; the same command goes on from here.")
+        raise typer.Exit(130) from None
+    if summary.board is not None:
+        typer.echo(render(summary.board, "terminal"))
+    say(summary.sentence())
+    if summary.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,204 @@
+"""The command line: fast, quiet, and readable when it refuses."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.cell import Cell, CellStep
+from harness.protocol import Protocol
+from harness.record import ModelInfo
+from harness.store import Plan, Store
+from harness.suite import CalibrationForm
+
+from .conftest import Run
+
+VERBS = ("run", "leaderboard", "plot", "compress", "evaluate", "list", "show", "doctor")
+
+
+def test_help_names_every_verb(moebench: Run) -> None:
+    done = moebench("--help")
+    assert done.returncode == 0
+    for verb in VERBS:
+        assert f" {verb} " in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_shows_an_example(moebench: Run, verb: str) -> None:
+    done = moebench(verb, "--help")
+    assert done.returncode == 0
+    assert f"Example: moebench {verb}" in done.stdout
+
+
+def test_help_costs_less_than_a_second_of_cpu(moebench: Run) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    moebench("--help")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list", "suites"], ["run", "nothing"]])
+def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
+    script = (
+        "import sys; from harness.cli import main\n"
+        f"sys.argv[1:] = {arguments!r}\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'pandas', 'lm_eval', 'datasets', 'matplotlib'}\n"
+        "sys.exit(','.join(sorted(heavy & set(sys.modules))) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "quikstart"], "unknown suite 'quikstart'. Did you mean 'quickstart'?"),
+        (["run", "missing.toml"], "missing.toml: no such suite file."),
+        (["leaderboard", "quickstart"], "no results here. Run 'moebench run' first."),
+        (["plot", "quickstart"], "no results here."),
+        (["list", "method"], "unknown list 'method'. Did you mean 'methods'?"),
+        (["show", "abc"], "no record 'abc' in results."),
+        (["compress", "--model", "m", "--out", "o"], "give either --method or --recipe."),
+        (
+            ["compress", "--model", "m", "--out", "o", "--method", "eep", "--dtype", "float23"],
+            "--dtype 'float23' is none of float32, bfloat16, float16. Did you mean 'float32'?",
+        ),
+    ],
+)
+def test_what_the_user_can_fix_is_one_sentence(
+    moebench: Run, arguments: list[str], said: str
+) -> None:
+    done = moebench(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rn"], "run"),
+        (["run"], "SUITE"),
+        (["run", "quickstart", "--limit", "x"], "--limit"),
+        (["run", "quickstart", "--limit", "0"], "--limit"),
+        (["run", "quickstart", "--onli", "x"], "--only"),
+    ],
+)
+def test_wrong_usage_exits_with_two(moebench: Run, arguments: list[str], said: str) -> None:
+    done = moebench(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_faults_in_a_suite_come_with_their_line(moebench: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('models = ["reference/mixtral"]\nsead = [1]\n')
+    done = moebench("run", "mine.toml")
+    assert done.returncode == 2
+    assert done.stderr.startswith("moebench: mine.toml:2: unknown key 'sead'. Did you mean 'seeds'")
+
+
+def test_lists(moebench: Run) -> None:
+    assert "quickstart" in moebench("list", "suites").stdout
+    assert "arc_challenge" in moebench("list", "tasks").stdout
+    assert "wikitext2" in moebench("list", "protocols").stdout
+    assert "reference/mixtral" in moebench("list", "models").stdout
+    assert "c-moe" in moebench("list", "calibrations").stdout
+
+
+def test_methods_are_listed_with_their_options(moebench: Run) -> None:
+    lines = moebench("list", "methods").stdout.splitlines()
+    [eep] = [line for line in lines if line.startswith("eep ")]
+    assert "progressive" in eep
+
+
+def test_the_version(moebench: Run) -> None:
+    assert moebench("--version").stdout.strip()
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("moebench")
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{script} list tasks | head -n 0"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.stderr == ""
+
+
+def results(folder: Path) -> Cell:
+    """A results folder with one record."""
+    protocol = Protocol(tasks=("boolq",), average=("boolq",), perplexity=())
+    model = ModelInfo(ref="acme/tiny", family="mixtral", sha256="m" * 64, label="tiny")
+    step = CellStep("eep", {"keep": 1}, "s" * 64, CalibrationForm(seed=0))
+    cell = Cell("mine", model, "eep 1", (step,), 0, protocol, "")
+    store = Store(folder / "mine")
+    store.begin(Plan(suite="mine", title="", protocol=protocol, cells=(cell.planned(),)), "")
+    store.write(cell.record("refused", 0.1, reason="keep = 1: too few."))
+    return cell
+
+
+def test_a_leaderboard_goes_to_stdout_or_to_a_file(moebench: Run, tmp_path: Path) -> None:
+    results(tmp_path / "results")
+    done = moebench("leaderboard", "mine", "--format", "csv")
+    assert done.returncode == 0
+    assert "eep 1" in done.stdout
+    assert done.stderr == ""
+    filed = moebench("leaderboard", "mine", "--format", "csv", "--out", "table.csv")
+    assert filed.stdout == ""
+    assert (tmp_path / "table.csv").read_text() == done.stdout
+    wrong = moebench("leaderboard", "mine", "--format", "cvs")
+    assert wrong.returncode == 2
+    assert "Did you mean 'csv'?" in wrong.stderr
+
+
+def test_a_record_is_shown_by_file_and_by_the_start_of_its_id(
+    moebench: Run, tmp_path: Path
+) -> None:
+    cell = results(tmp_path / "results")
+    path = f"results/mine/records/{cell.id}.json"
+    shown = moebench("show", cell.id[:5])
+    assert shown.returncode == 0
+    assert "keep = 1: too few." in shown.stdout
+    assert moebench("show", path).stdout == shown.stdout
+    assert moebench("show", path, "--json").stdout == (tmp_path / path).read_text()
+
+
+def test_the_doctor_says_who_owns_the_packages(moebench: Run) -> None:
+    done = moebench("doctor")
+    assert done.returncode == 0
+    for name in ("harness", "methods", "suites", "python", "device", "cache"):
+        assert f"\n{name} " in f"\n{done.stdout}"
+
+
+def test_python_m_is_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", "list", "suites"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "quickstart" in done.stdout
+
+
+def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
+    script = (
+        "import signal, sys; from harness import suite; from harness.cli import main\n"
+        "suite.Suite.load = lambda name: signal.raise_signal(signal.SIGINT)\n"
+        "sys.argv[1:] = ['run', 'quickstart']; main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 130
+    assert done.stderr.count("\n") == 1
+    assert "interrupted" in done.stderr
