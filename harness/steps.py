@@ -96,6 +96,7 @@ def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[StepReport, Cal
 
     method = registry.build(step.method, dict(step.options))
     tokens = draw(step, model, job)
+    keep(tokens, job.cache / "tokens" / f"{tokens.sha256}.safetensors")
     form = step.calibration
     calibration = Calibration(tokens, batch_size=form.batch_size, cache=job.cache)
     [report] = compress(model, [Step(method, calibration)])
@@ -125,6 +126,13 @@ def draw(step: CellStep, model: MoEModel, job: Job) -> Tokens:
         seed=form.seed,
         data=data_of(job),
     )
+
+
+def keep(tokens: Tokens, path: Path) -> None:
+    """Save the tokens under their hash, as a file that `ref` of a calibration can name again."""
+    if tokens.sequences and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tokens.save(path)
 
 
 def open_base(cell: Cell) -> MoEModel:

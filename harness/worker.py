@@ -245,6 +245,8 @@ def _prepare(cell: Cell) -> None:
         torch.set_num_threads(cell.protocol.threads)
     torch.manual_seed(cell.seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # It would touch every page of every new tensor, which peak memory would then show.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _environment(protocol: Protocol) -> Environment:

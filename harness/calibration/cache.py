@@ -37,19 +37,29 @@ class StatisticCache:
         return True
 
     def keep(self, statistic: Statistic, key: str) -> None:
-        """Write a finished statistic; readers see it whole or not at all."""
+        """Write a finished statistic; readers see it whole or not at all.
+
+        A cache that cannot be written is a warning: the result is at hand.
+        """
         path = self._path(key)
         if path is None or not type(statistic).cached:
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
         try:
-            tensors = statistic.result()
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+            _write(path, statistic)
+        except (SafetensorError, OSError) as error:
+            _log.warning("the statistic is not kept: %s", error)
 
     def _path(self, key: str) -> Path | None:
         return self.folder / key[:2] / f"{key}.safetensors" if self.folder else None
+
+
+def _write(path: Path, statistic: Statistic) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        temporary = Path(file.name)
+    try:
+        tensors = statistic.result()
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
