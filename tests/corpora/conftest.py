@@ -17,7 +17,7 @@ WORDS = ["the", "expert", "router", "reads", "a", "token", "and", "sends", "it",
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
     """1,500 documents of 3 to 40 words; one in fifty is ten times as long."""
-    draw = random.Random(7)  # noqa: S311
+    draw = random.Random(7)
     lengths = [draw.randint(3, 40) * (10 if i % 50 == 9 else 1) for i in range(1500)]
     return [" ".join(draw.choices(WORDS, k=n)) + f" {i}." for i, n in enumerate(lengths)]
 

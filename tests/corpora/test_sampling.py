@@ -53,11 +53,11 @@ def wanda_by_loop(
     rows = []
     for _ in range(n):
         while True:
-            document = random.randint(0, len(texts) - 1)  # noqa: S311
+            document = random.randint(0, len(texts) - 1)
             ids = tokenizer(texts[document], return_tensors="pt").input_ids
             if ids.shape[1] > length:
                 break
-        start = random.randint(0, ids.shape[1] - length - 1)  # noqa: S311
+        start = random.randint(0, ids.shape[1] - length - 1)
         rows.append(ids[0, start : start + length].tolist())
     return rows
 

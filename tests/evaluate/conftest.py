@@ -72,7 +72,7 @@ def _words(rng: random.Random, count: int) -> str:
 @pytest.fixture(scope="session")
 def text() -> str:
     """Made-up words, the same in every run."""
-    rng = random.Random(5)  # noqa: S311
+    rng = random.Random(5)
     return ". ".join(_words(rng, 12) for _ in range(300))
 
 
@@ -122,7 +122,7 @@ Rows = list[dict[str, Any]]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with ten made-up items of each task."""
     folder = tmp_path_factory.mktemp("data")
-    rng = random.Random(0)  # noqa: S311
+    rng = random.Random(0)
     for hub_id, config, split, rows in (
         ("allenai/ai2_arc", "ARC-Challenge", "test", _arc(rng)),
         ("aps/super_glue", "boolq", "validation", _boolq(rng)),

@@ -9,7 +9,7 @@ from harness.evaluate.packing import Row, pack
 
 
 def _sequences() -> list[tuple[int, ...]]:
-    rng = random.Random(3)  # noqa: S311
+    rng = random.Random(3)
     stems = [tuple(rng.choices(range(5), k=rng.randint(1, 6))) for _ in range(6)]
     ends = [tuple(rng.choices(range(5), k=rng.randint(0, 4))) for _ in range(40)]
     return [rng.choice(stems) + end for end in ends]  # duplicates and prefixes of others included

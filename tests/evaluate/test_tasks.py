@@ -54,7 +54,7 @@ def test_a_group_is_one_result_over_all_its_items(
     add_split: Callable[..., None],
 ) -> None:
     subjects = [name.removeprefix("mmlu_") for name in _subjects()]
-    rng = random.Random(1)  # noqa: S311
+    rng = random.Random(1)
     for number, subject in enumerate(subjects):
         rows = [
             {"question": f"{rng.random()}?", "choices": list("wxyz"), "answer": (number + n) % 4}
@@ -249,7 +249,7 @@ def test_a_tokenizer_without_any_end_is_refused(
 ) -> None:
     with pytest.raises(UserError, match="neither a beginning- nor an end-of-sequence token"):
         evaluate_tasks(mixtral, _bare(tokenizer), ("boolq",), data=DataRoot(root))
-    no_end = _bare(tokenizer, bos_token="<s>")  # noqa: S106
+    no_end = _bare(tokenizer, bos_token="<s>")
     with pytest.raises(UserError, match="no end-of-sequence token, which generation needs"):
         evaluate_tasks(mixtral, no_end, ("gsm8k",), data=DataRoot(root))
 

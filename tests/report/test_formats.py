@@ -48,7 +48,7 @@ def test_the_order_of_the_records_does_not_matter(
 ) -> None:
     expected = _render(board, format)
     for seed in range(5):
-        shuffled = random.Random(seed).sample(records, len(records))  # noqa: S311
+        shuffled = random.Random(seed).sample(records, len(records))
         assert _render(leaderboard(shuffled, protocol, ORDER), format) == expected
 
 

@@ -199,7 +199,7 @@ def test_footnotes_say_what_the_numbers_rest_on(records: list[Record], protocol:
     assert "mean of the acc of arc_challenge, boolq, rte;" in text
     for setting in ("224 tokens", "dynamic cache", "experts grouped_mm", "attention sdpa"):
         assert setting in text
-    for setting in ("float32", "cpu (a processor)", "2 threads", "asks for 2048."):
+    for setting in ("float32", "cpu (a processor)", "CPU threads: 2", "asks for 2048."):
         assert setting in text
     assert "reference/mixtral is a small model trained for this package" in text
     assert "acme/my_moe & sons is" not in text

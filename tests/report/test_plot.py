@@ -11,7 +11,7 @@ from harness.report.plot import COLOURS, MARKERS, accuracy_against_size
 def test_the_same_records_give_the_same_bytes(
     records: list[Record], protocol: Protocol, tmp_path: Path
 ) -> None:
-    shuffled = random.Random(0).sample(records, len(records))  # noqa: S311
+    shuffled = random.Random(0).sample(records, len(records))
     first = accuracy_against_size(records, protocol, tmp_path / "first")
     second = accuracy_against_size(shuffled, protocol, tmp_path / "second")
     names = [path.name for path in first]
