@@ -143,7 +143,8 @@ def _setting(record: Record, speed: Speed) -> str:
         f"Speed-up over the baseline, repetitions interleaved with the baseline's, with the 95 % "
         f"bootstrap interval: prefill of {speed.length} tokens, {speed.new_tokens} decoded, batch "
         f"{speed.batch}, {speed.cache} cache, experts {speed.experts_implementation}, attention "
-        f"{speed.attention_implementation}, {speed.dtype}, {device}, CPU threads: {speed.threads}.{note}"
+        f"{speed.attention_implementation}, {speed.dtype}, {device}, CPU threads: {speed.threads}."
+        f"{note}"
     )
 
 
