@@ -61,9 +61,6 @@ def outcome(cell: Cell) -> str:
             compress(model, [Step(method, calibration)])
         except Refused as error:
             return f"step {number} ({step.method}) refuses: {error}"
-        except NotImplementedError as error:
-            # A method that must look at values: its counts are known only when it has run.
-            return f"step {number} ({step.method}) can be told only by running it: {error}"
     return f"{before:,} -> {counted(model):,} parameters, {shape(model)}"
 
 
