@@ -120,7 +120,7 @@ def _memory(entries: Iterable[Entry]) -> Iterator[Footnote]:
     records = [record for entry in entries for record in entry.ok]
     if any(record.memory_running for record in records):
         kind = peak_memory(records)
-        yield Footnote(f"While evaluating: {PEAKS[kind]}.", (f"memory_running.{kind}",))
+        yield Footnote(f"One forward pass, batch 1: {PEAKS[kind]}.", (f"memory_running.{kind}",))
 
 
 def _speed(entries: Iterable[Entry]) -> Iterator[Footnote]:
