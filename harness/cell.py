@@ -151,7 +151,7 @@ def _resolve(step: Step, seed: int) -> CellStep:
     file = _calibration_text(step.calibration.ref)
     return CellStep(
         step.method,
-        method.model_dump(mode="json"),
+        method.options(),
         source,
         _resolve_calibration(step.calibration, seed),
         hashlib.sha256(file.read_bytes()).hexdigest() if file else "",

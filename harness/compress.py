@@ -72,8 +72,7 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
 
 
 def _provenance(step: Step) -> str:
-    options = step.method.model_dump(mode="json")
-    parts = [step.method.name, options, source_sha256(type(step.method)), step.calibration.key]
+    parts = [step.method.name, step.method.options(), source_sha256(type(step.method)), step.calibration.key]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

@@ -50,6 +50,18 @@ class Method(BaseModel, ABC):
     seed: int = 0
     """The cell's seed unless the suite pins it."""
 
+    def options(self) -> dict[str, Any]:
+        """Every option as JSON, the same in every process: sets come sorted.
+
+        A set of strings is iterated in another order by each process; the identity of a cell must
+        not follow it.
+        """
+        found = self.model_dump(mode="json")
+        for name, value in self:
+            if isinstance(value, (set, frozenset)):
+                found[name] = sorted(found[name])
+        return found
+
     @abstractmethod
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the edits that compress `model`.

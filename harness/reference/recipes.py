@@ -7,5 +7,5 @@ from harness.reference.recipe import Recipe
 RECIPES: dict[str, Recipe] = {
     "mixtral": Recipe(),
     "qwen2-moe": Recipe(),
-    "deepseek-v2": Recipe(stop=1500),
+    "deepseek-v2": Recipe(stop=1500, domains=0.2),
 }

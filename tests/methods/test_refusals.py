@@ -71,3 +71,8 @@ def test_a_file_without_the_class(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("x = 1\n")
     with pytest.raises(UserError, match="has no class 'Mine'"):
         build(f"{tmp_path / 'mine.py'}:Mine", {})
+
+
+def test_options_are_the_same_in_every_process() -> None:
+    one = build("wanda", {"sparsity": 0.5, "targets": ["shared", "experts", "attention"]})
+    assert one.options()["targets"] == ["attention", "experts", "shared"]
