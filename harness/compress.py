@@ -72,7 +72,8 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
 
 
 def _provenance(step: Step) -> str:
-    parts = [step.method.name, step.method.options(), source_sha256(type(step.method)), step.calibration.key]
+    method = step.method
+    parts = [method.name, method.options(), source_sha256(type(method)), step.calibration.key]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

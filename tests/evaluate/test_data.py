@@ -17,6 +17,7 @@ from harness.errors import UserError
 
 ROWS = [{"text": f"row {number}", "label": number} for number in range(5)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
+CUT_SHORT = gzip.compress(LINES.encode(), mtime=0)[:-12]
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_a_fingerprint_follows_the_rows_not_the_format(folder: Path) -> None:
         ("train.jsonl", LINES[:-10].encode(), r"train.jsonl:5: invalid JSON .* cut short"),
         ("train.jsonl", b'{"a": 1}\n[2]\n', r"train.jsonl:2: not a JSON object but list"),
         ("train.jsonl", b'{"a": "\xff"}\n', r"train.jsonl:1: invalid JSON"),
-        ("train.jsonl.gz", gzip.compress(LINES.encode())[:-12], r"train.jsonl.gz: cannot be read"),
+        ("train.jsonl.gz", CUT_SHORT, r"train.jsonl.gz: cannot be read"),
         ("train.jsonl.gz", b"plain", r"train.jsonl.gz: cannot be read to its end"),
         ("train.json", b"[{}, 3]", r"train.json: item 2: not a JSON object but int"),
         ("train.parquet", b"PAR1 but not really", r"train.parquet: cannot be read as parquet"),
