@@ -40,20 +40,21 @@ def show(
 
 
 def find(name: str, results: Path) -> Path:
-    """The file of a record.
+    """The file of a record; the first by name where several suites ran the same cell.
 
     Raises:
-        UserError: none or several begin like that.
+        UserError: none or several cells begin like that.
     """
     if Path(name).is_file():
         return Path(name)
     found = sorted(results.glob(f"*/records/{name}*.json"))
-    if len(found) == 1:
-        return found[0]
     if not found:
         raise UserError(f"no record {name!r} in {results}. Name a file, or the start of a cell id.")
-    some = ", ".join(path.stem for path in found[:5])
-    raise UserError(f"{len(found)} records in {results} begin with {name!r}: {some}. Say more.")
+    cells = sorted({path.stem for path in found})
+    if len(cells) == 1:
+        return found[0]
+    some = ", ".join(cells[:5])
+    raise UserError(f"{len(cells)} cells in {results} begin with {name!r}: {some}. Say more.")
 
 
 def lines(record: Record) -> Iterator[tuple[str, str]]:
