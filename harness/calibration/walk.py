@@ -160,18 +160,20 @@ class Calibration:
         with model.walking() as passed:
             for start in range(0, len(numbers), size):
                 group = numbers[start : start + size]
-                pins = self._chain(model, group, original, found)
                 left = [index for index in group if index in model.numbers]
-                live = self._chain(model, left, edited)
-                window = live if follow != "original" else [b for b in pins if b.index in left]
-                for block in window:
-                    block.original = pins[group.index(block.index)]
-                if window:
-                    yield window
-                if follow != "original":
-                    edited = _advance(model, edited, live)
+                window = live = self._chain(model, left, edited)
                 if follow != "edited":
+                    pins = self._chain(model, group, original, found)
+                    pinned = {pin.index: pin for pin in pins}
+                    for block in live:
+                        block.original = pinned[block.index]
+                    if follow == "original":
+                        window = [block.original for block in live]
+                    yield window
                     original = pins[-1].outputs()
+                else:
+                    yield window
+                edited = _advance(model, edited, live)
                 passed.update(group)
 
     def _chain(
@@ -197,9 +199,8 @@ class Calibration:
         Returns:
             blocks + 1 tensors [tokens, hidden] in the model's dtype.
         """
-        states: list[States] = []
-        for block in self.walk(model):
-            states = [*(states or [block.inputs]), block.outputs()]
+        blocks = list(self.walk(model))
+        states = [*(block.inputs for block in blocks), blocks[-1].outputs()]
         return [self._valid_rows(one) for one in states]
 
     def _valid_rows(self, states: States) -> Tensor:
