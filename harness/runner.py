@@ -77,7 +77,7 @@ def run(
     Args:
         suite: As `Suite.load` gives it.
         results: Folder for the results of all suites.
-        only: Run the cells whose name or id contains or matches this, and no others.
+        only: Run the cells that this names (see `select`), and no others.
         limit: Items per task, in place of the protocol's; other cells, with ids of their own.
         data_root: Folder with data sets as the hub lays them out.
         keep_artifacts: Leave the compressed models in the results folder.
@@ -149,15 +149,19 @@ def plan_of(suite: Suite, planned: Sequence[Cell]) -> Plan:
 
 
 def select(planned: Sequence[Cell], only: str | None) -> list[Cell]:
-    """The cells whose name (model, row, seed) or id contains `only` or matches it as a glob."""
+    """The cells that a pattern names.
+
+    A row is named by a part of it or a glob; a model by a glob, with or without its owner; a cell
+    by the beginning of its id. A part of a model's name would not do: "eep" is in "deepseek".
+    """
     if only is None:
         return list(planned)
     text = only.lower()
     chosen = [
         cell
         for cell in planned
-        if text in cell.name.lower()
-        or fnmatch.fnmatch(cell.row.lower(), text)
+        if text in cell.row.lower()
+        or any(fnmatch.fnmatch(name, text) for name in _names(cell))
         or cell.id.startswith(text)
     ]
     if not chosen:
@@ -166,6 +170,11 @@ def select(planned: Sequence[Cell], only: str | None) -> list[Cell]:
             f"--only {only!r} matches no cell.{nearest(only, rows)} Rows: {', '.join(rows)}."
         )
     return chosen
+
+
+def _names(cell: Cell) -> tuple[str, str, str]:
+    ref = cell.model.ref.lower()
+    return cell.row.lower(), ref, ref.rpartition("/")[2]
 
 
 def publish(store: Store) -> Leaderboard:

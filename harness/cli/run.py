@@ -20,7 +20,7 @@ def run(
     results: Results = Path("results"),
     only: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Only cells whose model, row, seed or id has this."),
+        typer.Option(metavar="PATTERN", help="Part of a row, a model, or the beginning of a cell id."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Items per task; gives cells of their own.")

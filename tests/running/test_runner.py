@@ -143,10 +143,11 @@ def test_only_runs_what_it_names_but_plans_all(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("only", "rows"),
     [
-        ("t", ["one", "two", "three"]),  # "acme/tiny" has one
+        ("t", ["two", "three"]),  # "acme/tiny" has one, but is no row
         ("two", ["two"]),
         ("t*e", ["three"]),
-        ("seed 0", ["one", "two", "three"]),
+        ("tiny", ["one", "two", "three"]),
+        ("acme/t*", ["one", "two", "three"]),
     ],
 )
 def test_patterns(planned: list[Cell], only: str, rows: list[str]) -> None:
