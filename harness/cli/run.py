@@ -20,7 +20,7 @@ def run(
     results: Results = Path("results"),
     only: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Part of a row, a model, or the beginning of a cell id."),
+        typer.Option(metavar="PATTERN", help="Part of a row, a model, or a cell id's start."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Items per task; gives cells of their own.")
