@@ -193,6 +193,8 @@ def test_python_m_is_the_same() -> None:
 def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
     script = (
         "import signal, sys; from harness import suite; from harness.cli import main\n"
+        # A parent in the background of a shell may have had the signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "suite.Suite.load = lambda name: signal.raise_signal(signal.SIGINT)\n"
         "sys.argv[1:] = ['run', 'quickstart']; main()\n"
     )
