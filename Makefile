@@ -9,8 +9,6 @@ VENV := .venv
 
 demo: $(VENV)/installed
 	$(VENV)/bin/moebench run quickstart --results demo
-	@echo
-	$(VENV)/bin/moebench leaderboard quickstart --results demo
 	@echo "More in demo/quickstart: leaderboard.md, .csv, .tex and the plots."
 
 test: $(VENV)/tox
