@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -53,26 +53,99 @@ class Edit(BaseModel, ABC):
 
 
 class KeepExperts(Edit):
-    """Keep some experts; the router's rows of the others are removed.
+    """Keep some experts; counts may differ per block.
 
-    The softmax is then taken over the experts kept: in families that do not renormalise, the
-    weights of the chosen experts grow by 1 / (probability mass kept). Counts may differ per block;
-    top-k becomes what is left where fewer are kept.
+    What happens to the router:
+
+    `rows`: the rows of the others are removed. The softmax is then taken over the experts kept: in
+    families that do not renormalise, the weights of the chosen experts grow by 1 / (probability
+    mass kept). Top-k becomes what is left where fewer are kept.
+    `mask`: softmax over all rows, then the top-k of the experts kept: weights stay what they were.
+    `preserve`: all rows stay, and what is routed to a removed expert adds nothing (C-MoE's
+    `preserve_gate`).
     """
 
     kind: ClassVar[str] = "keep_experts"
 
     experts: tuple[int, ...] = Field(min_length=1)
-    router: Literal["rows"] = "rows"
+    router: surgery.Routing = "rows"
 
     def apply(self, layer: nn.Module, family: Family) -> nn.Module:
-        """Select slices of the fused experts and rows of the router."""
-        surgery.keep_experts(layer, self.experts, where=f"block {self.block}")
+        """Select slices of the fused experts; the router follows."""
+        where = f"block {self.block}"
+        surgery.keep_experts(layer, family, self.experts, self.router, where=where)
+        return layer
+
+
+class MergeExperts(Edit):
+    """Merge the experts of each group into their weighted mean.
+
+    The merged expert carries the number of its group's first member. All router rows stay and lead
+    to it: a token that chooses two members gets the sum of their coefficients.
+    """
+
+    kind: ClassVar[str] = "merge_experts"
+
+    groups: tuple[tuple[int, ...], ...] = Field(min_length=1)
+    """Every expert left, in one group."""
+    weights: tuple[tuple[float, ...], ...]
+    """For each group one weight per member, divided by their sum; equal where they sum to 0."""
+
+    def apply(self, layer: nn.Module, family: Family) -> nn.Module:
+        """Stack the means."""
+        where = f"block {self.block}"
+        surgery.merge_experts(layer, self.groups, self.weights, where=where)
+        return layer
+
+
+class LowRank(Edit):
+    """Matrices as chains of two factors, W = U V; ranks may differ per expert and per matrix.
+
+    `tensors` maps "NAME.u" [outputs, rank] and "NAME.v" [rank, inputs] for each name in `ranks`.
+    """
+
+    kind: ClassVar[str] = "low_rank"
+
+    ranks: dict[str, int] = Field(min_length=1)
+
+    def apply(self, layer: nn.Module, family: Family) -> nn.Module:
+        """Put the factors in the matrices' places; on the meta device (a reload) only shapes."""
+        surgery.factorise(layer, family, self.ranks, self.tensors, f"block {self.block}")
+        return layer
+
+    @classmethod
+    def of(cls, block: int, factors: Mapping[str, tuple[Tensor, Tensor]]) -> LowRank:
+        """The edit that replaces matrices by their (u, v), by name."""
+        tensors = {
+            f"{name}.{letter}": tensor
+            for name, pair in factors.items()
+            for letter, tensor in zip("uv", pair, strict=True)
+        }
+        ranks = {name: u.shape[1] for name, (u, _) in factors.items()}
+        return cls(block=block, ranks=ranks, tensors=tensors)
+
+
+class SkipExperts(Edit):
+    """Skip, and do not compute, chosen experts whose weight is below beta times the largest.
+
+    Families that renormalise rescale what is left to the former sum of weights.
+    """
+
+    kind: ClassVar[str] = "skip_experts"
+
+    beta: float = Field(ge=0, le=1)
+
+    def apply(self, layer: nn.Module, family: Family) -> nn.Module:
+        """Give the experts the threshold."""
+        surgery.skip_experts(layer, family, self.beta, where=f"block {self.block}")
         return layer
 
 
 class DropMoE(Edit):
-    """Remove the MoE sublayer with its norm: router, routed and shared experts."""
+    """Remove the MoE sublayer with its norm: router, routed and shared experts.
+
+    Of a dense block, its MLP with the norm.
+    """
 
     kind: ClassVar[str] = "drop_moe"
 
@@ -114,7 +187,16 @@ class SetWeights(Edit):
 
 
 EDITS: dict[str, type[Edit]] = {
-    edit.kind: edit for edit in (KeepExperts, DropMoE, DropBlock, SetWeights)
+    edit.kind: edit
+    for edit in (
+        KeepExperts,
+        MergeExperts,
+        LowRank,
+        SetWeights,
+        SkipExperts,
+        DropMoE,
+        DropBlock,
+    )
 }
 
 
@@ -135,4 +217,16 @@ def parse(data: Mapping[str, Any], *, where: str) -> Edit:
         raise UserError(f"{where}: the edit {kind!r} is not valid: {reason}.") from error
 
 
-__all__ = ["EDITS", "DropBlock", "DropMoE", "Edit", "KeepExperts", "Refused", "SetWeights", "parse"]
+__all__ = [
+    "EDITS",
+    "DropBlock",
+    "DropMoE",
+    "Edit",
+    "KeepExperts",
+    "LowRank",
+    "MergeExperts",
+    "Refused",
+    "SetWeights",
+    "SkipExperts",
+    "parse",
+]

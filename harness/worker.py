@@ -134,6 +134,12 @@ class _Work:
 
     def evaluate(self, model: MoEModel) -> None:
         """Tasks and perplexity."""
+        from harness.measure.shares import measured_shares
+
+        with measured_shares(model.lm):
+            self._evaluate(model)
+
+    def _evaluate(self, model: MoEModel) -> None:
         from harness.evaluate.perplexity import perplexity
         from harness.evaluate.tasks import evaluate_tasks
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.calibration.states import Arguments, run
+from harness.model.experts import NOWHERE, Experts
 from harness.model.matrices import Matrix
 from harness.model.view import Block
 
@@ -61,32 +62,56 @@ class Seen:
 
     @cached_property
     def logits(self) -> Tensor:
-        """[tokens, experts left]: the router's rows as they are."""
+        """[tokens, router rows]: the router's rows as they are."""
         return self._flat("logits")
 
     @cached_property
     def probs(self) -> Tensor:
-        """fp32 [tokens, base experts]: softmax over the experts left, 0 where one is gone."""
-        soft = self.logits.float().softmax(-1)
-        numbers = torch.tensor(self.block.experts, device=soft.device)
-        wide = soft.new_zeros(len(soft), self.base_experts)
-        return wide.index_copy_(1, numbers, soft)
+        """fp32 [tokens, base experts]: softmax over the router's rows, by expert.
 
-    @cached_property
-    def index(self) -> Tensor:
-        """int64 [tokens, top-k]: base numbers of the experts chosen."""
-        numbers = torch.tensor(self.block.experts, device=self.places.device)
-        return numbers[self.places]
+        0 where an expert is gone, summed where experts were merged.
+        """
+        soft = self.logits.float().softmax(-1)
+        wide = soft.new_zeros(len(soft), self.base_experts)
+        rows = self._rows
+        return wide.index_add_(1, rows[rows >= 0], soft[:, rows >= 0])
 
     @cached_property
     def places(self) -> Tensor:
-        """int64 [tokens, top-k]: the experts chosen, counted among those left."""
+        """int64 [tokens, top-k]: the router's rows chosen."""
         return self._flat("index")
 
     @cached_property
-    def weights(self) -> Tensor:
-        """[tokens, top-k]: the coefficients the model multiplies the expert outputs with."""
+    def coefficients(self) -> Tensor:
+        """[tokens, top-k]: the weights as the router gives them, before anything is skipped."""
         return self._flat("weights")
+
+    @property
+    def index(self) -> Tensor:
+        """int64 [tokens, top-k]: base numbers of the experts computed.
+
+        -1 where a choice leads to no expert or is skipped.
+        """
+        return self._computed[0]
+
+    @property
+    def weights(self) -> Tensor:
+        """[tokens, top-k]: the coefficients of the expert outputs, 0 where none is computed."""
+        return self._computed[1]
+
+    @cached_property
+    def _computed(self) -> tuple[Tensor, Tensor]:
+        weights = self.coefficients
+        numbers = self._rows[self.places]
+        experts = self.block.layer.mlp.experts
+        if not isinstance(experts, Experts):
+            return numbers, weights
+        computed, weights = experts.choose(self.places, weights)
+        return numbers.masked_fill(~computed, NOWHERE), weights
+
+    @cached_property
+    def _rows(self) -> Tensor:
+        return torch.tensor(self.block.rows, device=self.logits.device)  # [router rows]
 
     def routed(self, expert: int) -> Tensor:
         """Which tokens were routed to this expert, bool [tokens]."""
@@ -94,20 +119,30 @@ class Seen:
 
     def expert(self, expert: int, x: Tensor) -> Tensor:
         """f_e(x), [tokens, hidden], without routing weight; `expert` is a base number."""
-        return F.linear(self._gated(expert, x), self.block.weight(f"experts.{expert}.down"))
+        return self._linear(f"experts.{expert}.down", self._gated(expert, x))
 
     def inputs(self, matrix: Matrix) -> Tensor:
         """[tokens, inputs] this matrix multiplied; for an expert's, of the tokens routed to it."""
         if matrix.expert is None:
             return self._flat(matrix.name) if matrix.name != "router" else self.x
         x = self.x[self.routed(matrix.expert)]
-        return self._gated(matrix.expert, x) if matrix.name.endswith("down") else x
+        _, _, role, *factor = matrix.name.split(".")
+        fed = self._gated(matrix.expert, x) if role == "down" else x
+        if factor == ["u"]:
+            return F.linear(fed, self.block.weight(f"experts.{matrix.expert}.{role}.v"))
+        return fed
 
     def _gated(self, expert: int, x: Tensor) -> Tensor:
-        gate = F.linear(x, self.block.weight(f"experts.{expert}.gate"))
-        up = F.linear(x, self.block.weight(f"experts.{expert}.up"))
+        gate = self._linear(f"experts.{expert}.gate", x)
+        up = self._linear(f"experts.{expert}.up", x)
         activated: Tensor = self.block.layer.mlp.experts.act_fn(gate)
         return activated * up
+
+    def _linear(self, name: str, x: Tensor) -> Tensor:
+        if self.block.has(name):
+            return F.linear(x, self.block.weight(name))
+        inner = F.linear(x, self.block.weight(f"{name}.v"))
+        return F.linear(inner, self.block.weight(f"{name}.u"))
 
     def _flat(self, name: str) -> Tensor:
         tensor = self._captured[name]

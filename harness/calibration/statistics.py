@@ -31,8 +31,8 @@ class RouterMass(Statistic):
     def update(self, seen: Seen) -> None:
         """Add one batch."""
         if self.routed:
-            index, weights = seen.index.flatten(), seen.weights.flatten()
-            self.mass.index_add_(0, index.cpu(), weights.double().cpu())
+            index, weights = seen.index.flatten().cpu(), seen.weights.flatten().double().cpu()
+            self.mass.index_add_(0, index.clamp(min=0), weights)  # weight 0 where none is computed
         else:
             self.mass += seen.probs.double().sum(0).cpu()
 
@@ -47,7 +47,8 @@ class TokenCount(Statistic):
 
     def update(self, seen: Seen) -> None:
         """Count one batch."""
-        self.count += torch.bincount(seen.index.flatten(), minlength=len(self.count)).cpu()
+        index = seen.index.flatten()
+        self.count += torch.bincount(index[index >= 0], minlength=len(self.count)).cpu()
 
 
 class Similarity(Statistic):
@@ -55,7 +56,14 @@ class Similarity(Statistic):
 
     `residual`: of the residual stream before and after the MoE layer is added to it (S^NM);
     `layer`: of the MoE layer's normalised input and its output alone (S^M).
+
+    Args:
+        bf16: Round the states and every token's cosine to bf16, as C-MoE does with more than 64
+            samples per process.
     """
+
+    def __init__(self, *, bf16: bool = False) -> None:
+        self.bf16 = bf16
 
     def start(self, block: Block) -> None:
         """Zeros."""
@@ -66,9 +74,14 @@ class Similarity(Statistic):
     def update(self, seen: Seen) -> None:
         """Add one batch."""
         residual, y = seen.residual.double(), seen.y.double()
-        self.residual += F.cosine_similarity(residual, residual + y, dim=-1).sum().cpu()
-        self.layer += F.cosine_similarity(seen.x.double(), y, dim=-1).sum().cpu()
+        self.residual += self._summed(residual, residual + y)
+        self.layer += self._summed(seen.x.double(), y)
         self.tokens += len(residual)
+
+    def _summed(self, before: Tensor, after: Tensor) -> Tensor:
+        if self.bf16:
+            before, after = before.bfloat16(), after.bfloat16()
+        return F.cosine_similarity(before, after, dim=-1).double().sum().cpu()
 
 
 class InputNorms(Statistic):

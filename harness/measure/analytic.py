@@ -5,7 +5,7 @@ With L tokens, per block:
     attention   L x (weights of the projections: q, k, v, o, or the low-rank ones of MLA)
     scores      L x L x heads x (query-key dimension + value dimension)
     router      L x experts x hidden size
-    experts     L x top-k x (weights of one expert)
+    experts     L x top-k x (weights of one expert; their mean where experts differ)
     shared      L x (weights of the shared experts and of their gate)
     dense       L x (weights of the MLP, in a block without an MoE layer)
 
@@ -53,7 +53,7 @@ def _moe(layer: MoELayer, tokens: int) -> dict[str, int]:
     routed = {*layer.router.modules(), *layer.experts.modules()}
     return {
         "router": tokens * sum(p.numel() for p in layer.router.parameters() if p.dim() == 2),
-        "experts": tokens * layer.top_k * layer.expert_macs,
+        "experts": layer.macs(tokens),
         "shared": tokens * _weights(layer.module, routed),
     }
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from harness.measure.analytic import analytic_macs
 from harness.measure.meta import meta_copy
 from harness.measure.moe_layers import loaded
+from harness.measure.shares import computed_share
 from harness.record import Flops
 
 if TYPE_CHECKING:
@@ -86,7 +87,19 @@ def measure_flops(model: MoEModel | PreTrainedModel, tokens: int) -> Flops:
     expected = analytic_macs(lm, tokens).total()
     if macs != expected:
         logger.warning("fvcore counts %d multiply-accumulates, the formula %d", macs, expected)
-    return Flops(macs=macs, analytic_macs=expected, tokens=tokens, routing=ROUTING)
+    return Flops(macs=macs, analytic_macs=expected, tokens=tokens, routing=_routing(lm))
+
+
+def _routing(lm: PreTrainedModel) -> str:
+    """What the count assumes or knows of where tokens go."""
+    share = computed_share(lm)
+    if share is None:
+        return ROUTING
+    return (
+        f"Of the routers' choices, {100 * share:.1f} % are computed, as measured per block on the "
+        "evaluation's tokens (all of them where nothing was evaluated); the experts of a block "
+        "are chosen equally often."
+    )
 
 
 def counted_macs(lm: PreTrainedModel, tokens: int) -> Counter[str]:
@@ -101,6 +114,7 @@ def counted_macs(lm: PreTrainedModel, tokens: int) -> Counter[str]:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*torch.jit")
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
         macs = Counter(analysis.by_operator())
     _refuse_uncounted(analysis.unsupported_ops())
     # Some versions of transformers spell position x frequency as a matrix product.

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 from transformers import PreTrainedModel
 
+from harness.model.experts import Experts
+
 if TYPE_CHECKING:
     from harness.model.view import MoEModel
 
@@ -27,17 +29,20 @@ class MoELayer:
     count: int
     """Experts left in this layer."""
     top_k: int
-    """Experts per token; never more than `count`."""
+    """Experts per token."""
 
     @property
     def expert_parameters(self) -> int:
         """Parameters of all routed experts of the layer."""
         return sum(p.numel() for p in self.experts.parameters())
 
-    @property
-    def expert_macs(self) -> int:
-        """Multiply-accumulates of one token in one expert: one per weight, none per bias."""
-        return sum(p.numel() for p in self.experts.parameters() if p.dim() == 3) // self.count
+    def macs(self, tokens: int) -> int:
+        """Multiply-accumulates of the experts: one per weight and choice, none per bias."""
+        choices = tokens * self.top_k
+        if isinstance(self.experts, Experts):
+            return self.experts.macs(choices)
+        one = sum(p.numel() for p in self.experts.parameters() if p.dim() == 3) // self.count
+        return choices * one
 
 
 def loaded(model: MoEModel | PreTrainedModel) -> PreTrainedModel:
@@ -58,7 +63,9 @@ def moe_layer(module: nn.Module) -> MoELayer | None:
     if not isinstance(experts, nn.Module) or not isinstance(router, nn.Module) or not count:
         return None
     top_k = getattr(router, "top_k", None) or cast(int, module.top_k)
-    return MoELayer(module, router, experts, count, min(top_k, count))
+    # Where the router was preserved or experts were merged, it may choose more rows than experts.
+    most = top_k if isinstance(experts, Experts) else min(top_k, count)
+    return MoELayer(module, router, experts, count, most)
 
 
 def moe_layers(module: nn.Module) -> Iterator[MoELayer]:

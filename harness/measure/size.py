@@ -47,7 +47,7 @@ def idle_parameters(lm: PreTrainedModel) -> int:
     Exact when the experts of a layer are equal; otherwise the mean over the experts.
     """
     return sum(
-        layer.expert_parameters * (layer.count - layer.top_k) // layer.count
+        layer.expert_parameters * max(layer.count - layer.top_k, 0) // layer.count
         for layer in moe_layers(lm)
     )
 

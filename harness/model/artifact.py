@@ -144,7 +144,8 @@ def load(
             for name, tensor in tensors.items()
         }
     _fill(model, tensors, folder)
-    model.frame.to(device)  # type: ignore[arg-type]
+    for module in (model.frame, *(model.layer(index) for index in model.numbers)):
+        module.to(device)  # buffers, which are in no file
     return model
 
 

@@ -7,10 +7,20 @@ from typing import Any
 
 from safetensors import safe_open
 
-from harness.edits import DropBlock, DropMoE, KeepExperts, SetWeights
+from harness.edits import (
+    DropBlock,
+    DropMoE,
+    Edit,
+    KeepExperts,
+    LowRank,
+    MergeExperts,
+    SetWeights,
+    SkipExperts,
+)
 from harness.errors import UserError
 from harness.model.artifact import state
 from harness.model.checkpoint import weight_files
+from harness.model.experts import Experts
 from harness.model.source import build_on_meta
 from harness.model.surgery import Nothing
 from harness.model.view import Block, MoEModel
@@ -31,17 +41,10 @@ def audit(model: MoEModel, folder: Path) -> dict[str, Any]:
         AuditError: the first claim that does not hold.
     """
     for edit in model.edits:
-        if isinstance(edit, DropBlock):
-            _claim(edit.block not in model.numbers, f"block {edit.block} is still there", folder)
-            continue
-        if edit.block not in model.numbers:
-            continue
-        block = Block(model, edit.block)
-        dropped = isinstance(block.layer.mlp, Nothing)
-        if isinstance(edit, DropMoE):
-            _claim(dropped, f"block {edit.block} still has its MoE layer", folder)
-        elif isinstance(edit, KeepExperts) and not dropped:
-            _counts(block, edit, folder)
+        _check(model, edit, folder)
+    for index in model.numbers:
+        if Block(model, index).experts:
+            _counts(Block(model, index), folder)
     elements = _elements_on_disk(folder)
     now = {name: tensor.numel() for name, tensor in state(model).items()}
     _claim(elements == now, "the files hold other tensors than the loaded model", folder)
@@ -55,20 +58,55 @@ def audit(model: MoEModel, folder: Path) -> dict[str, Any]:
     }
 
 
-def _counts(block: Block, edit: KeepExperts, folder: Path) -> None:
-    """Router, fused tensors and counters agree, and nothing beyond the kept experts is left."""
+def _check(model: MoEModel, edit: Edit, folder: Path) -> None:
+    """What one edit claims, as far as later edits have not removed what it is about."""
+    if isinstance(edit, DropBlock):
+        _claim(edit.block not in model.numbers, f"block {edit.block} is still there", folder)
+        return
+    if edit.block not in model.numbers:
+        return
+    block, where = Block(model, edit.block), f"block {edit.block}"
+    dropped = isinstance(block.layer.mlp, Nothing)
+    if isinstance(edit, DropMoE):
+        _claim(dropped, f"{where} still has its MoE layer", folder)
+    elif isinstance(edit, KeepExperts):
+        extra = set(block.experts) - set(edit.experts)
+        _claim(not extra, f"{where} has experts that were cut", folder)
+    elif isinstance(edit, MergeExperts):
+        extra = set(block.experts) - {group[0] for group in edit.groups}
+        _claim(not extra, f"{where} has experts that were merged", folder)
+    elif isinstance(edit, SkipExperts) and not dropped:
+        _claim(block.beta is not None, f"{where} skips no expert", folder)
+    elif isinstance(edit, LowRank):
+        _ranks(block, edit, folder)
+
+
+def _ranks(block: Block, edit: LowRank, folder: Path) -> None:
+    for name, rank in edit.ranks.items():
+        whole, factor = block.has(name), f"{name}.u"
+        _claim(not whole, f"block {block.index}: {name} is not low-rank", folder)
+        if block.has(factor):
+            found = block.weight(factor).shape[1]
+            _claim(found == rank, f"block {block.index}: {name} has rank {found}", folder)
+
+
+def _counts(block: Block, folder: Path) -> None:
+    """Router, stacked tensors and counters agree, and nothing beyond the experts left is there."""
     mlp: Any = block.layer.mlp
-    count = len(block.experts)
+    count, rows = len(block.experts), len(block.rows)
     where = f"block {block.index}"
-    _claim(set(block.experts) <= set(edit.experts), f"{where} has experts that were cut", folder)
-    held = (
-        mlp.gate.weight.shape[0],
-        mlp.experts.gate_up_proj.shape[0],
-        mlp.experts.down_proj.shape[0],
-        mlp.experts.num_experts,
-    )
-    _claim(held == (count,) * 4, f"{where} should have {count} experts and has {held}", folder)
-    _claim(1 <= block.top_k <= count, f"{where} chooses {block.top_k} of {count} experts", folder)
+    experts = mlp.experts
+    if isinstance(experts, Experts):
+        stacked = [sum(p.shape[0] for p in bank.parameters()) for bank in experts.banks]
+        matrices = [len(list(bank.parameters())) for bank in experts.banks]
+        held = sum(total // each for total, each in zip(stacked, matrices, strict=True))
+    else:
+        held = experts.gate_up_proj.shape[0]
+        _claim(held == experts.down_proj.shape[0], f"{where} has unequal experts", folder)
+    _claim(held == count, f"{where} should have {count} experts and has {held}", folder)
+    found = (mlp.gate.weight.shape[0], mlp.gate.num_experts)
+    _claim(found == (rows, rows), f"{where} should have {rows} router rows, not {found}", folder)
+    _claim(1 <= block.top_k <= rows, f"{where} chooses {block.top_k} of {rows} rows", folder)
 
 
 def _zero_share(model: MoEModel) -> float | None:

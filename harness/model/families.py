@@ -1,9 +1,10 @@
-"""The families of Mixture-of-Experts models, as data: a new family is a new row.
+"""The families of models, as data: a new family is a new row.
 
 What all rows share (transformers 5): a decoder layer has `self_attn`, `input_layernorm`,
 `post_attention_layernorm` and `mlp`; a Mixture-of-Experts `mlp` has a router `gate` that returns
 (logits, weights, index) and fused `experts` with `gate_up_proj` [experts, 2 ffn, hidden] (gate
-rows first) and `down_proj` [experts, hidden, ffn].
+rows first) and `down_proj` [experts, hidden, ffn]; a dense one has linear `gate_proj`, `up_proj`
+and `down_proj`. Dense families have no other blocks.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Family:
 
     model_type: str
     renormalise: Renormalise
-    """Are the weights of the chosen experts divided by their sum?"""
+    """Are the weights of the chosen experts divided by their sum? Without experts, "never"."""
     attention: dict[str, str]
     """Linear layers of `self_attn` (attribute without `_proj`) and what feeds each."""
     shared: str | None = None
@@ -41,6 +42,10 @@ class Family:
     """Attribute of the sigmoid gate on the shared experts."""
     scaling: str | None = None
     """Configuration field that multiplies the routing weights."""
+    dense: bool = False
+    """Has the family no experts at all?"""
+    float_router: bool = False
+    """Are the router's logits computed in fp32 whatever the model's dtype?"""
 
     def renormalises(self, config: Any) -> bool:
         """Whether this configuration divides the chosen weights by their sum."""
@@ -77,7 +82,12 @@ _ROWS = (
         },
         shared="shared_experts",
         scaling="routed_scaling_factor",
+        float_router=True,
     ),
+    Family("deepseek", "config", _PLAIN_ATTENTION, shared="shared_experts"),
+    Family("mistral", "never", _PLAIN_ATTENTION, dense=True),
+    Family("llama", "never", _PLAIN_ATTENTION, dense=True),
+    Family("qwen2", "never", _PLAIN_ATTENTION, dense=True),
 )
 
 FAMILIES: dict[str, Family] = {row.model_type: row for row in _ROWS}

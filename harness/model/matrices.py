@@ -3,7 +3,8 @@
 A *slot* says where a named weight lives: a module, one of its parameters, and, for what
 transformers fuses, which part of that parameter. Names: `experts.5.gate`, `experts.5.up`,
 `experts.5.down`, `shared.gate`, `dense.up`, `router`, `router.shared`, `attention.q`,
-`attention_norm`, `mlp_norm`.
+`attention_norm`, `mlp_norm`. What is low-rank has two matrices in place of one: `experts.5.gate.v`
+reads what the matrix read, `experts.5.gate.u` reads `experts.5.gate.v`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from harness.model.experts import Experts
+from harness.model.factors import Factors
 from harness.model.families import Family, Layer
 
 Part = Literal["experts", "shared", "dense", "router", "attention"]
@@ -60,6 +63,12 @@ def expert_numbers(mlp: Layer) -> tuple[int, ...]:
     return tuple(range(int(experts.num_experts))) if numbers is None else numbers
 
 
+def row_numbers(mlp: Layer) -> tuple[int, ...]:
+    """For each row of the router the base number of the expert it leads to, -1 for none."""
+    experts = getattr(mlp, "experts", None)
+    return experts.rows if isinstance(experts, Experts) else expert_numbers(mlp)
+
+
 def find(layer: Layer, family: Family, name: str) -> Slot | None:
     """Where the weight `name` lives in a decoder layer; None when the layer has no such weight."""
     if name in NORMS:
@@ -67,8 +76,6 @@ def find(layer: Layer, family: Family, name: str) -> Slot | None:
         return Slot(norm, "weight") if hasattr(norm, "weight") else None
     part, _, rest = name.partition(".")
     mlp = layer.mlp
-    if part == "attention":
-        return _linear(layer.self_attn, rest if rest.endswith("_mqa") else f"{rest}_proj")
     if name == "router":
         gate = getattr(mlp, "gate", None)
         return Slot(gate, "weight") if gate is not None else None
@@ -76,17 +83,29 @@ def find(layer: Layer, family: Family, name: str) -> Slot | None:
         return _linear(mlp, family.shared_gate)
     if part == "experts":
         return _expert(mlp, rest)
+    place = linear_place(layer, family, name)
+    return _linear(*place, rest.partition(".")[2]) if place else None
+
+
+def linear_place(layer: Layer, family: Family, name: str) -> tuple[Layer, str] | None:
+    """Owner and attribute of the linear layer, whole or in factors, that `name` is of."""
+    part, _, rest = name.partition(".")
+    role = rest.partition(".")[0]
+    mlp = layer.mlp
+    if part == "attention" and role in family.attention:
+        return layer.self_attn, role if role.endswith("_mqa") else f"{role}_proj"
+    if role not in ROLES:
+        return None
     if part == "shared" and family.shared and hasattr(mlp, family.shared):
-        return _linear(getattr(mlp, family.shared), f"{rest}_proj")
+        return getattr(mlp, family.shared), f"{role}_proj"
     if part == "dense" and not hasattr(mlp, "experts"):
-        return _linear(mlp, f"{rest}_proj")
+        return mlp, f"{role}_proj"
     return None
 
 
 def matrices(layer: Layer, family: Family) -> Iterator[Matrix]:
     """All 2-D weights of a decoder layer, routed experts first."""
-    mlp = layer.mlp
-    for expert in expert_numbers(mlp):
+    for expert in expert_numbers(layer.mlp):
         for role in ROLES:
             yield from _matrix(layer, family, f"experts.{expert}.{role}", "experts", expert=expert)
     for part in ("shared", "dense"):
@@ -107,29 +126,39 @@ def _matrix(
     expert: int | None = None,
     reads: str = "mlp_norm",
 ) -> Iterator[Matrix]:
-    slot = find(layer, family, name)
-    if slot is None:
-        return
+    """The matrix, or its two factors, or nothing."""
     if name.endswith(".down"):
-        reads = f"{name.removesuffix('.down')}.up"
-    rows, columns = slot.read().shape
-    yield Matrix(name, part, reads, (rows, columns), expert)
+        up = f"{name.removesuffix('.down')}.up"
+        reads = up if find(layer, family, up) else f"{up}.u"
+    chain = ((name, reads), (f"{name}.v", reads), (f"{name}.u", f"{name}.v"))
+    for each, fed in chain:
+        slot = find(layer, family, each)
+        if slot is not None:
+            rows, columns = slot.read().shape
+            yield Matrix(each, part, fed, (rows, columns), expert)
 
 
-def _linear(owner: Layer, attribute: str | None) -> Slot | None:
+def _linear(owner: Layer, attribute: str | None, factor: str = "") -> Slot | None:
     module = getattr(owner, attribute, None) if attribute else None
-    return Slot(module, "weight") if isinstance(module, nn.Linear) else None
+    if isinstance(module, Factors):
+        return Slot(getattr(module, factor), "weight") if factor in ("u", "v") else None
+    return Slot(module, "weight") if isinstance(module, nn.Linear) and not factor else None
 
 
 def _expert(mlp: Layer, rest: str) -> Slot | None:
-    number, _, role = rest.partition(".")
+    number, _, name = rest.partition(".")
     numbers = expert_numbers(mlp)
-    if not number.isdigit() or int(number) not in numbers or role not in ROLES:
+    if not number.isdigit() or int(number) not in numbers:
+        return None
+    experts = mlp.experts
+    if isinstance(experts, Experts):
+        place = experts.place(int(number), name)
+        return None if place is None else Slot(*place)
+    if name not in ROLES:
         return None
     position = numbers.index(int(number))
-    experts = mlp.experts
-    if role == "down":
+    if name == "down":
         return Slot(experts, "down_proj", (position,))
     ffn = experts.gate_up_proj.shape[1] // 2
-    half = slice(0, ffn) if role == "gate" else slice(ffn, 2 * ffn)
+    half = slice(0, ffn) if name == "gate" else slice(ffn, 2 * ffn)
     return Slot(experts, "gate_up_proj", (position, half))

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -25,7 +26,14 @@ def shell(module: nn.Module) -> nn.Module:
 
 def put(module: nn.Module, name: str, tensor: Tensor) -> None:
     """Give a shell a new parameter in place of the shared one."""
-    setattr(module, name, nn.Parameter(tensor.detach(), requires_grad=False))
+    setattr(module, name, nn.Parameter(compact(tensor.detach()), requires_grad=False))
+
+
+def compact(tensor: Tensor) -> Tensor:
+    """The tensor in a storage of its own size: a slice would keep, and save, all it is cut from."""
+    if tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes:
+        return tensor
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def align(module: nn.Module) -> None:

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 
 from harness.errors import Refused, StaleWalk
 from harness.model.families import Family, Layer, family_of
-from harness.model.matrices import PARTS, Matrix, Part, Slot, expert_numbers, find, matrices
+from harness.model.matrices import (
+    PARTS,
+    Matrix,
+    Part,
+    Slot,
+    expert_numbers,
+    find,
+    matrices,
+    row_numbers,
+)
+from harness.model.router import MaskedRouter
 from harness.model.shell import align, assemble, shell
 
 if TYPE_CHECKING:
@@ -47,6 +57,24 @@ class Block:
         """Experts chosen per token; 0 where there are none."""
         return int(self.layer.mlp.gate.top_k) if self.experts else 0
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """For each row of the router the base number of the expert it leads to, -1 for none."""
+        return row_numbers(self.layer.mlp)
+
+    @property
+    def beta(self) -> float | None:
+        """Chosen experts with less than `beta` times the largest weight are skipped."""
+        beta: float | None = getattr(getattr(self.layer.mlp, "experts", None), "beta", None)
+        return beta
+
+    @property
+    def plain_routing(self) -> bool:
+        """One router row per expert left, none masked, none skipped."""
+        gate = getattr(self.layer.mlp, "gate", None)
+        masked = isinstance(gate, MaskedRouter) and not bool(gate.kept.all())
+        return self.rows == self.experts and self.beta is None and not masked
+
     def matrices(self, *parts: Part) -> tuple[Matrix, ...]:
         """The 2-D weights of these parts (default: all), gate, up and down apart."""
         wanted = parts or PARTS
@@ -61,6 +89,10 @@ class Block:
         """
         name = matrix if isinstance(matrix, str) else matrix.name
         return self._slot(name).read()
+
+    def has(self, name: str) -> bool:
+        """Whether the block has a weight of this name."""
+        return find(self.layer, self.model.family, name) is not None
 
     def module(self, matrix: Matrix) -> nn.Module:
         """The transformers module that holds the weight."""

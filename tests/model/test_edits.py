@@ -13,34 +13,77 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from harness.edits import EDITS, DropBlock, DropMoE, Edit, KeepExperts, SetWeights, parse
+from harness.edits import (
+    EDITS,
+    DropBlock,
+    DropMoE,
+    Edit,
+    KeepExperts,
+    LowRank,
+    MergeExperts,
+    SetWeights,
+    SkipExperts,
+    parse,
+)
 from harness.errors import Refused
 from harness.model.artifact import load, save
 from harness.model.audit import audit
 from harness.model.view import Block, MoEModel
 
 BLOCK = 2  # has experts in every family
-KINDS = sorted(EDITS)
-REFUSED = {("drop_block", kind): "block 2 is not in the model" for kind in KINDS} | {
-    ("drop_moe", "drop_moe"): "dropped already",
-    ("drop_moe", "keep_experts"): "no experts to keep",
-    ("drop_moe", "set_weights"): "no weight",
-    ("keep_experts", "keep_experts"): "has no expert",
+KINDS = [*sorted(EDITS), "keep_experts-mask", "keep_experts-preserve"]
+GONE = dict.fromkeys(KINDS, "block 2 is not in the model")
+NO_MOE = dict.fromkeys(KINDS, "no experts") | {
+    "drop_block": "",
+    "drop_moe": "dropped already",
+    "low_rank": "has no experts.1.gate",
+    "set_weights": "no weight",
+}
+REFUSED: dict[str, dict[str, str]] = {
+    "drop_block": GONE,
+    "drop_moe": NO_MOE,
+    "low_rank": {"low_rank": "low-rank already", "merge_experts": "cannot be merged"},
 }
 
 
-def edit(kind: str, model: MoEModel, first: bool) -> Edit:
+def edit(kind: str, model: MoEModel) -> Edit:
+    """One edit of each kind; one that works after the others wherever that makes sense."""
+    block = Block(model, BLOCK)
+    live = BLOCK in model.numbers and bool(block.experts)
     if kind == "drop_moe":
         return DropMoE(block=BLOCK)
     if kind == "drop_block":
         return DropBlock(block=BLOCK)
-    if kind == "keep_experts":
-        return KeepExperts(block=BLOCK, experts=(0, 2, 3, 5) if first else (1, 2, 3))
-    block = Block(model, BLOCK)
-    names = ("experts.3.gate", "experts.3.down", "router", "mlp_norm", "attention.o")
-    live = BLOCK in model.numbers and block.experts
-    values = {n: block.weight(n) * 0.5 if live else torch.zeros(1) for n in names}
-    return SetWeights.of(BLOCK, values)
+    if kind.startswith("keep_experts"):
+        router: Any = kind.partition("-")[2] or "rows"
+        experts = tuple(e for e in block.experts if e != 4)[:4] if live else (0,)
+        return KeepExperts(block=BLOCK, experts=experts, router=router)
+    if kind == "merge_experts":
+        numbers = block.experts if live else (0, 1, 2)
+        groups = (numbers[:1], numbers[1:3], *((n,) for n in numbers[3:]))
+        return MergeExperts(
+            block=BLOCK, groups=groups, weights=tuple((2.0, 1.0)[: len(g)] for g in groups)
+        )
+    if kind == "skip_experts":
+        return SkipExperts(block=BLOCK, beta=0.6)
+    names = ("experts.1.gate", "experts.1.down", "experts.3.up", "attention.o")
+    if kind == "low_rank":
+        return LowRank.of(
+            BLOCK, {n: _factors(block.weight(n) if live and block.has(n) else None) for n in names}
+        )
+    names = ("experts.3.down", "router", "mlp_norm", "attention.q")
+    return SetWeights.of(
+        BLOCK,
+        {n: block.weight(n) * 0.5 if live and block.has(n) else torch.zeros(1) for n in names},
+    )
+
+
+def _factors(weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    if weight is None:
+        return torch.zeros(1, 1), torch.zeros(1, 1)
+    u, s, v = torch.linalg.svd(weight, full_matrices=False)
+    rank = 3 if weight.shape[0] > 16 else 5
+    return u[:, :rank] * s[:rank], v[:rank]
 
 
 def logits(model: MoEModel, ids: Tensor) -> Tensor:
@@ -54,12 +97,13 @@ def test_every_ordered_pair(
     family: str, one: str, two: str, tiny: Callable[..., MoEModel], ids: Tensor, tmp_path: Path
 ) -> None:
     model = tiny(family)
-    model.apply(edit(one, model, first=True))
-    if (one, two) in REFUSED:
-        with pytest.raises(Refused, match=REFUSED[one, two]):
-            model.apply(edit(two, model, first=False))
+    model.apply(edit(one, model))
+    reason = REFUSED.get(one, {}).get(two)
+    if reason:
+        with pytest.raises(Refused, match=reason):
+            model.apply(edit(two, model))
     else:
-        model.apply(edit(two, model, first=False))
+        model.apply(edit(two, model))
     model.apply(DropBlock(block=0))  # renumbering, in every combination
     before = logits(model, ids)
     save(model, tmp_path / "artifact")
@@ -68,6 +112,7 @@ def test_every_ordered_pair(
     after = logits(again, ids)
     assert torch.equal(after, before), float((after - before).abs().max())
     assert again.edits == model.edits
+    assert again.lm.num_parameters() == model.lm.num_parameters()
 
 
 def test_an_edit_never_touches_the_base(
@@ -78,7 +123,7 @@ def test_an_edit_never_touches_the_base(
     found = model.snapshot()
     base = model.lm
     for kind in ("set_weights", "keep_experts"):
-        model.apply(edit(kind, model, first=True))
+        model.apply(edit(kind, model))
     model.apply(DropMoE(block=3))
     model.apply(DropBlock(block=0))
     assert not torch.equal(logits(model, ids), reference)
@@ -146,7 +191,7 @@ def test_cached_generation_equals_uncached_after_block_drop(
 def test_edits_survive_json(tiny: Callable[..., MoEModel]) -> None:
     model = tiny("mixtral")
     for kind in KINDS:
-        one = edit(kind, model, first=True)
+        one = edit(kind, model)
         assert parse(one.data(), where="test") == one
 
 
