@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor
 
 from harness.budget import DropBudget
@@ -17,7 +18,7 @@ from harness.model.view import MoEModel
 
 
 class BlockDrop(DropBudget, Method):
-    """Block Drop (He et al. 2024, arXiv 2406.02500, section 3.4), one-shot.
+    """Block Drop (He et al. 2024, arXiv 2406.02500, section 3.4).
 
     s(i, n) is the mean cosine similarity, over calibration tokens of the original model, of the
     hidden states entering block i and those leaving block i + n - 1. `discrete` drops the n blocks
@@ -25,6 +26,7 @@ class BlockDrop(DropBudget, Method):
 
     Deviations: the authors' `consecutive` scores n + 1 blocks when it drops n (an index off by
     one); here it scores what it drops. States are held for one calibration batch at a time.
+    `rescore` is ours.
     """
 
     name: ClassVar[str] = "block-drop"
@@ -32,22 +34,38 @@ class BlockDrop(DropBudget, Method):
 
     mode: Literal["discrete", "consecutive"] = "discrete"
     """Single blocks anywhere, or one run of blocks."""
+    rescore: bool = False
+    """Discrete: drop one block at a time, and take the similarities of those left again, through
+    the model as it is, after each: one pass per block dropped."""
+    off_by_one: bool = False
+    """Compatibility, consecutive: choose the run by s(i, n + 1). C-MoE's index counts one block too
+    many, and the last run can never be chosen; for matching its rows only."""
+
+    @model_validator(mode="after")
+    def _fits_mode(self) -> Self:
+        if self.rescore and self.mode == "consecutive":
+            raise ValueError("consecutive drops its blocks at once; rescore needs discrete")
+        if self.off_by_one and self.mode == "discrete":
+            raise ValueError("off_by_one is about consecutive; discrete has no such index")
+        return self
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
-        """Yield DropBlock, the most similar first (consecutive: in order)."""
+        """Yield the similarities, and DropBlock, most similar first (consecutive: in order)."""
         blocks = model.numbers
         count = self.dropped(len(blocks), "blocks", most=len(blocks) - 1)
         similarity = block_similarity(model, calibration)
         yield Note(name="block-drop.similarity", data=similarity.tolist())
         if self.mode == "consecutive":
-            scores = similarity.diagonal(count)[: len(blocks) - count + 1]
-            first = int(scores.argmax())
-            chosen = list(range(first, first + count))
-        else:
-            scores = similarity.diagonal(1)
-            chosen = scores.sort(descending=True, stable=True).indices[:count].tolist()
-        for place in chosen:
-            yield DropBlock(block=blocks[place])
+            first = int(similarity.diagonal(count + self.off_by_one).argmax())
+            for block in blocks[first : first + count]:
+                yield DropBlock(block=block)
+            return
+        similar = dict(zip(blocks, similarity.diagonal(1).tolist(), strict=True))
+        for place in range(count):
+            if self.rescore and place:
+                singles = block_similarity(model, calibration).diagonal(1).tolist()
+                similar = dict(zip(model.numbers, singles, strict=True))
+            yield DropBlock(block=max(model.numbers, key=similar.__getitem__))
 
 
 def block_similarity(model: MoEModel, calibration: Calibration) -> Tensor:

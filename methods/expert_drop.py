@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-import torch
-
 from harness.budget import KeepBudget
 from harness.calibration.statistics import RouterMass
-from harness.calibration.walk import Calibration
+from harness.calibration.walk import Calibration, LiveBlock
 from harness.edits import DropMoE, Edit, KeepExperts
 from harness.method import Method, Note
 from harness.model.view import MoEModel
+
+Scores = dict[int, dict[int, float]]
+"""Of every expert, by block and base number."""
 
 
 class ExpertDrop(KeepBudget, Method):
@@ -26,7 +27,8 @@ class ExpertDrop(KeepBudget, Method):
 
     Deviations: the authors' code sums only the chosen experts' weights on DeepSeek; here that is
     `scores = "routed"`, on any family. Where they leave a layer without experts they add the norm
-    of its input to the residual stream; here nothing is added.
+    of its input to the residual stream; here nothing is added. `rescore` and `router = "mask"` are
+    ours.
     """
 
     name: ClassVar[str] = "expert-drop"
@@ -36,40 +38,94 @@ class ExpertDrop(KeepBudget, Method):
     """Equally many from every layer, or the lowest scores of the whole model."""
     scores: Literal["softmax", "routed"] = "softmax"
     """The full softmax, or only the weights of the experts chosen."""
+    router: Literal["rows", "mask", "preserve"] = "rows"
+    """Router rows of dropped experts are cut; or masked after the softmax, so that the weights of
+    the others stay what they were; or preserved (the authors' preserve_gate), and what is routed
+    to a dropped expert adds nothing."""
+    rescore: bool = False
+    """Drop one expert at a time and take scores again after each. Layerwise: block by block, each
+    on the states that the blocks already pruned give; a block is run once more per expert it
+    loses. Global: one pass through the model per expert dropped."""
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
-        """Yield KeepExperts, or DropMoE for a layer that keeps none."""
-        kept = {
-            block.index: self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
+        """Yield KeepExperts, or DropMoE for a layer that keeps none; then the scores.
+
+        An expert's score in the note is the last one taken while it was there.
+        """
+        drops = {
+            block.index: len(block.experts)
+            - self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
             for block in model.moe_blocks()
         }
-        scores: dict[int, dict[int, float]] = {}
-        for block in calibration.walk(model):
-            if block.index in kept:
-                mass = block.collect(RouterMass(routed=self.scores == "routed")).mass.tolist()
-                scores[block.index] = {expert: mass[expert] for expert in block.experts}
+        scores: Scores = {}
+        if not self.rescore:
+            yield from self._at_once(model, calibration, drops, scores)
+        elif self.scope == "layerwise":
+            yield from self._block_by_block(model, calibration, drops, scores)
+        else:
+            yield from self._one_of_all(model, calibration, sum(drops.values()), scores)
         yield Note(name="expert-drop.scores", data=scores)
-        for index, dropped in self._dropped(scores, kept).items():
-            left = tuple(expert for expert in scores[index] if expert not in dropped)
-            if not left:
-                yield DropMoE(block=index)
-            elif dropped:
-                yield KeepExperts(block=index, experts=left)
 
-    def _dropped(
-        self, scores: dict[int, dict[int, float]], kept: dict[int, int]
-    ) -> dict[int, set[int]]:
+    def _at_once(
+        self, model: MoEModel, calibration: Calibration, drops: dict[int, int], scores: Scores
+    ) -> Iterator[Edit]:
+        self._take(model, calibration, scores)
         if self.scope == "layerwise":
-            return {
-                index: set(sorted(layer, key=layer.__getitem__)[: len(layer) - kept[index]])
+            dropped = {
+                (index, expert)
                 for index, layer in scores.items()
+                for expert in sorted(layer, key=layer.__getitem__)[: drops[index]]
             }
-        everywhere = [(index, expert) for index, layer in scores.items() for expert in layer]
-        values = torch.tensor([scores[index][expert] for index, expert in everywhere])
-        count = len(everywhere) - sum(kept.values())
-        order = values.sort(stable=True).indices[:count].tolist()
-        dropped: dict[int, set[int]] = {index: set() for index in scores}
-        for place in order:
-            index, expert = everywhere[place]
-            dropped[index].add(expert)
-        return dropped
+        else:
+            dropped = set(_ascending(scores)[: sum(drops.values())])
+        for index, layer in scores.items():
+            left = tuple(expert for expert in layer if (index, expert) not in dropped)
+            if len(left) < len(layer):
+                yield self._edit(index, left)
+
+    def _block_by_block(
+        self, model: MoEModel, calibration: Calibration, drops: dict[int, int], scores: Scores
+    ) -> Iterator[Edit]:
+        for block in calibration.walk(model):
+            if not block.experts:
+                continue
+            layer = scores[block.index] = self._of(block)
+            for _ in range(drops[block.index]):
+                worst = min(block.experts, key=layer.__getitem__)
+                yield self._edit(block.index, tuple(e for e in block.experts if e != worst))
+                layer |= self._of(block)
+
+    def _one_of_all(
+        self, model: MoEModel, calibration: Calibration, count: int, scores: Scores
+    ) -> Iterator[Edit]:
+        for _ in range(count):
+            self._take(model, calibration, scores)
+            left = {block.index: block.experts for block in model.moe_blocks()}
+            index, worst = next(
+                (block, expert)
+                for block, expert in _ascending(scores)
+                if expert in left.get(block, ())
+            )
+            yield self._edit(index, tuple(e for e in left[index] if e != worst))
+        self._take(model, calibration, scores)
+
+    def _edit(self, index: int, left: tuple[int, ...]) -> Edit:
+        if not left:
+            return DropMoE(block=index)
+        return KeepExperts(block=index, experts=left, router=self.router)
+
+    def _take(self, model: MoEModel, calibration: Calibration, scores: Scores) -> None:
+        """Add the scores that the model gives now."""
+        for block in calibration.walk(model):
+            if block.experts:
+                scores.setdefault(block.index, {}).update(self._of(block))
+
+    def _of(self, block: LiveBlock) -> dict[int, float]:
+        mass = block.collect(RouterMass(routed=self.scores == "routed")).mass.tolist()
+        return {expert: mass[expert] for expert in block.experts}
+
+
+def _ascending(scores: Scores) -> list[tuple[int, int]]:
+    """(block, expert), the lowest score first; of a tie the first."""
+    everywhere = [(index, expert) for index, layer in scores.items() for expert in layer]
+    return sorted(everywhere, key=lambda place: scores[place[0]][place[1]])

@@ -14,12 +14,14 @@ from torch import Tensor
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.compress import Step, StepReport, compress
+from harness.model.matrices import Part
 from harness.model.source import open_model
 from harness.model.view import MoEModel
 from harness.registry import build
 
 DATA = Path(__file__).parent / "data"
 Run = Callable[..., tuple[MoEModel, StepReport]]
+ROLES = {"gate": "w1", "up": "w3", "down": "w2"}
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +51,46 @@ def keep_mask() -> Callable[[str], Tensor]:
         return torch.from_numpy(bits.reshape(rows, columns).astype(bool))
 
     return mask
+
+
+@pytest.fixture(scope="session")
+def sparsegpt_weights() -> dict[str, Tensor]:
+    return load_file(DATA / "sparsegpt.safetensors")
+
+
+@pytest.fixture(scope="session")
+def authors_name() -> Callable[[int, str], str]:
+    """The authors' name of a matrix of a block."""
+
+    def name(block: int, matrix: str) -> str:
+        part, _, rest = matrix.partition(".")
+        if part == "attention":
+            return f"model.layers.{block}.self_attn.{rest}_proj.weight"
+        prefix = f"model.layers.{block}.block_sparse_moe"
+        if part == "router":
+            return f"{prefix}.gate.weight"
+        expert, role = rest.split(".")
+        return f"{prefix}.experts.{expert}.{ROLES[role]}.weight"
+
+    return name
+
+
+@pytest.fixture(scope="session")
+def wrong_masks(
+    keep_mask: Callable[[str], Tensor], authors_name: Callable[[int, str], str]
+) -> Callable[..., tuple[int, list[str]]]:
+    """How many matrices of these parts were compared, and those whose zeros differ."""
+
+    def compare(model: MoEModel, label: str, *parts: Part) -> tuple[int, list[str]]:
+        names = [(block, matrix) for block in model.blocks for matrix in block.matrices(*parts)]
+        wrong = []
+        for block, matrix in names:
+            name = authors_name(block.index, matrix.name)
+            if not torch.equal(block.weight(matrix) != 0, keep_mask(f"{label}/{name}")):
+                wrong.append(name)
+        return len(names), wrong
+
+    return compare
 
 
 @pytest.fixture

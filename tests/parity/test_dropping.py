@@ -56,12 +56,52 @@ def test_block_drop_logits(
 
 
 @pytest.mark.parametrize("drop", [1, 2, 3])
-def test_consecutive_block_drop_is_right_where_the_authors_index_is_off_by_one(
+def test_consecutive_block_drop_scores_what_it_drops(
     drop: int, compressed: Run, expected: dict[str, Any]
 ) -> None:
+    """The authors' own decisions come out under the compatibility switch alone."""
     similarity = expected["cmoe"]["block_sim"]
     scores = [similarity[i][drop - 1] for i in range(4 - drop + 1)]
     first = max(range(len(scores)), key=scores.__getitem__)
-    model, _ = compressed("block-drop", drop=drop, mode="consecutive")
-    assert [edit.block for edit in model.edits] == list(range(first, first + drop))
-    assert [e.block for e in model.edits] != expected["cmoe"][f"block_drop_consecutive_n{drop}"]
+    ours, _ = compressed("block-drop", drop=drop, mode="consecutive")
+    assert [edit.block for edit in ours.edits] == list(range(first, first + drop))
+    theirs, _ = compressed("block-drop", drop=drop, mode="consecutive", off_by_one=True)
+    facts = expected["cmoe"][f"block_drop_consecutive_n{drop}"]
+    assert [edit.block for edit in theirs.edits] == facts
+    assert ours.edits != theirs.edits
+
+
+@pytest.mark.parametrize("score", ["norm-moe", "moe"])
+def test_bf16_similarities_round_as_torch_does(
+    score: str, compressed: Run, input_ids: Tensor
+) -> None:
+    """Against one cosine over all states in bf16, taken from transformers' own forward."""
+    base, _ = compressed("random", keep=8)
+    seen: dict[int, dict[str, Tensor]] = {index: {} for index in base.numbers}
+
+    def keep(index: int, name: str, place: int) -> Any:
+        def hook(_: Any, args: tuple[Tensor, ...], out: Tensor) -> None:
+            seen[index][name] = (args[0] if place == 0 else out).flatten(0, 1)
+
+        return hook
+
+    for index in base.numbers:
+        layer = base.layer(index)
+        layer.post_attention_layernorm.register_forward_hook(keep(index, "h", 0))
+        layer.post_attention_layernorm.register_forward_hook(keep(index, "x", 1))
+        layer.mlp.register_forward_hook(keep(index, "y", 1))
+    with torch.no_grad():
+        base.lm(input_ids)
+    wanted = {}
+    for index, states in seen.items():
+        h, x, y = states["h"], states["x"], states["y"]
+        before, after = (h, h + y) if score == "norm-moe" else (x, y)
+        cosine = torch.cosine_similarity(before.bfloat16(), after.bfloat16(), dim=-1)
+        wanted[index] = float(cosine.mean())
+    _, report = compressed("layer-drop", drop=1, score=score, bf16_similarity=True)
+    ours = report.notes[0].data
+    assert ours == pytest.approx(wanted, rel=2**-7)  # one step
+    assert list(ours.values()) == torch.tensor(list(ours.values())).bfloat16().tolist()
+    _, exact = compressed("layer-drop", drop=1, score=score)
+    assert exact.notes[0].data == pytest.approx(wanted, abs=2e-2)
+    assert list(exact.notes[0].data.values()) != list(ours.values())

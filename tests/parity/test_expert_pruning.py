@@ -39,14 +39,7 @@ def test_eep(
 
 @pytest.mark.parametrize("keep", [6, 4])
 @pytest.mark.parametrize("scope", ["layerwise", "global"])
-def test_expert_drop(
-    scope: str,
-    keep: int,
-    compressed: Run,
-    expected: dict[str, Any],
-    authors_logits: dict[str, Tensor],
-    logits: Callable[[MoEModel], Tensor],
-) -> None:
+def test_expert_drop(scope: str, keep: int, compressed: Run, expected: dict[str, Any]) -> None:
     facts = expected["cmoe"]
     model, report = compressed("expert-drop", batch_size=1, keep=keep, scope=scope)
     assert [list(b.experts) for b in model.blocks] == facts[f"expert_drop_{scope}_pruning_p{keep}"][
@@ -56,10 +49,21 @@ def test_expert_drop(
     for block, theirs in enumerate(facts[f"expert_scores_{scope}_pruning"]):
         ours = [score / samples for score in report.notes[0].data[block].values()]
         assert ours == pytest.approx(theirs, rel=1e-5)
-    wanted = authors_logits.get(f"logits.cmoe.expert_drop_{scope}.keep{keep}.preserve_gate_false")
-    assert (wanted is not None) == (keep == 6)
-    if wanted is not None:
-        torch.testing.assert_close(logits(model), wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("router", "flag"), [("rows", "false"), ("preserve", "true")])
+@pytest.mark.parametrize("scope", ["layerwise", "global"])
+def test_expert_drop_logits(
+    scope: str,
+    router: str,
+    flag: str,
+    compressed: Run,
+    authors_logits: dict[str, Tensor],
+    logits: Callable[[MoEModel], Tensor],
+) -> None:
+    model, _ = compressed("expert-drop", keep=6, scope=scope, router=router)
+    wanted = authors_logits[f"logits.cmoe.expert_drop_{scope}.keep6.preserve_gate_{flag}"]
+    torch.testing.assert_close(logits(model), wanted, atol=1e-4, rtol=0)
 
 
 def test_the_base_model(
