@@ -1,0 +1,1 @@
+"""MoE-I²: expert pruning between layers and low-rank decomposition within experts."""
