@@ -96,7 +96,13 @@ def step_info(
     )
 
 
-def cells(suite: Suite, *, data_root: Path | None = None, limit: int | None = None) -> list[Cell]:
+def cells(
+    suite: Suite,
+    *,
+    data_root: Path | None = None,
+    limit: int | None = None,
+    offline: bool = False,
+) -> list[Cell]:
     """All cells of a checked suite, the baseline of each model first.
 
     Args:
@@ -104,6 +110,7 @@ def cells(suite: Suite, *, data_root: Path | None = None, limit: int | None = No
         data_root: Folder with data sets as the hub lays them out; None for the embedded ones
             (reference models) or the hub.
         limit: Items per task, in place of the protocol's.
+        offline: As for `harness.model.source.describe`: for a dry run.
     """
     from harness.model.source import describe
 
@@ -113,13 +120,14 @@ def cells(suite: Suite, *, data_root: Path | None = None, limit: int | None = No
     found = []
     for number, ref in enumerate(suite.models):
         try:
-            model = describe(ref)
+            model = describe(ref, offline=offline)
         except UserError as error:
-            raise UserError(f"{suite.where('models', number)}: {error}") from None
+            raise UserError(f"{suite.where_model(number)}: {error}") from None
         data = data_identity(data_root_of(ref, data_root))
         found += [
             Cell(suite.name, model, recipe.name, steps, seed, protocol, data)
             for recipe in suite.recipes
+            if recipe.fits(model.family)
             for seed in recipe.seeds
             for steps in [resolve(recipe, seed)]
         ]

@@ -1,4 +1,8 @@
-"""What a run would do, without loading a weight: the same `compress`, on the meta device."""
+"""What a run would do, without loading a weight: the same `compress`, on the meta device.
+
+Full-size models whose configurations ship with the package are dry-run without network. Which
+revision the hub has is then unknown, and with it the cell's id and whether it is done.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,9 @@ from harness.suite import Suite
 
 if TYPE_CHECKING:
     from harness.model.view import MoEModel
+    from harness.record import Size
+
+MINUS = "\N{MINUS SIGN}"
 
 
 def preview(
@@ -32,10 +39,19 @@ def preview(
     """
     check(suite)
     store = Store(results / suite.name)
-    chosen = select(cells(suite, data_root=data_root, limit=limit), only)
+    chosen = select(cells(suite, data_root=data_root, limit=limit, offline=True), only)
     for number, cell in enumerate(chosen, start=1):
-        state = "done" if finished(store.read(cell.id)) else "to run"
-        yield f"cell {number}/{len(chosen)}  {cell.id}  {cell.name}  {state}  {outcome(cell)}"
+        identity, state = standing(cell, store)
+        yield f"cell {number}/{len(chosen)}  {identity}  {cell.name}  {state}  {outcome(cell)}"
+
+
+def standing(cell: Cell, store: Store) -> tuple[str, str]:
+    """The cell's id and "done" or "to run"; dashes and "planned" where the id cannot be known."""
+    from harness.model.source import shipped_config
+
+    if shipped_config(cell.model.ref):
+        return "-" * len(cell.id), "planned"
+    return cell.id, "done" if finished(store.read(cell.id)) else "to run"
 
 
 def outcome(cell: Cell) -> str:
@@ -61,17 +77,41 @@ def outcome(cell: Cell) -> str:
             compress(model, [Step(method, calibration)])
         except Refused as error:
             return f"step {number} ({step.method}) refuses: {error}"
-    return f"{before:,} -> {counted(model):,} parameters, {shape(model)}"
+    if not cell.steps:
+        return f"{before.parameters:,} parameters, {shape(model)}"
+    return f"{removed(before, counted(model))}, {shape(model)}"
 
 
-def counted(model: MoEModel) -> int:
-    """Parameters, tied ones once."""
+def counted(model: MoEModel) -> Size:
+    """Parameters, tied ones once, and those of the routed experts."""
     from harness.measure.size import measure_size
 
-    return measure_size(model, None).parameters
+    return measure_size(model, None)
+
+
+def removed(before: Size, after: Size) -> str:
+    """Parameters before and after, and the share removed of all and of the routed experts'.
+
+    The latter is what papers on experts mean by "Params": relative to the base model's experts.
+    """
+    text = f"{before.parameters:,} -> {after.parameters:,} parameters "
+    text += f"({change(before.parameters, after.parameters)})"
+    if before.expert_parameters:
+        share = change(before.expert_parameters, after.expert_parameters)
+        text += f", expert parameters {share}"
+    return text
+
+
+def change(before: int, after: int) -> str:
+    """A count's relative change in percent."""
+    if after == before:
+        return "unchanged"
+    return f"{100 * (after - before) / before:+.2f} %".replace("-", MINUS)
 
 
 def shape(model: MoEModel) -> str:
-    """Blocks, and experts per block."""
-    experts = " ".join(str(len(block.experts)) for block in model.blocks)
-    return f"{len(model.blocks)} blocks, experts {experts}"
+    """Blocks, and experts per block where the base model has any."""
+    blocks = f"{len(model.blocks)} blocks"
+    if not model.experts:
+        return blocks
+    return f"{blocks}, experts {' '.join(str(len(block.experts)) for block in model.blocks)}"

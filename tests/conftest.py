@@ -11,17 +11,24 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     DeepseekV2Config,
+    LlamaConfig,
+    MistralConfig,
     MixtralConfig,
     OlmoeConfig,
     PretrainedConfig,
     PreTrainedModel,
+    Qwen2Config,
     Qwen2MoeConfig,
     Qwen3MoeConfig,
 )
 
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
+from harness.model import deepseek
+from harness.model.families import FAMILIES
 from harness.model.view import MoEModel
+
+deepseek.register()
 
 VOCABULARY = 53
 _SHAPE: dict[str, Any] = {
@@ -38,6 +45,11 @@ _ROUTED: dict[str, Any] = {
     "intermediate_size": 24,
     "moe_intermediate_size": 12,
     "num_experts": 6,
+}
+_DENSE: dict[str, Any] = {
+    **{name: value for name, value in _SHAPE.items() if name != "num_experts_per_tok"},
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
 }
 _QWEN3: dict[str, Any] = {**_ROUTED, "norm_topk_prob": True, "head_dim": 8, "mlp_only_layers": [1]}
 CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
@@ -69,6 +81,12 @@ CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
         v_head_dim=8,
         routed_scaling_factor=1.7,
     ),
+    "deepseek": lambda: deepseek.DeepseekConfig(
+        **_SHAPE, intermediate_size=24, moe_intermediate_size=12, n_routed_experts=6
+    ),
+    "mistral": lambda: MistralConfig(**_DENSE, sliding_window=9),
+    "llama": lambda: LlamaConfig(**_DENSE),
+    "qwen2": lambda: Qwen2Config(**_DENSE, tie_word_embeddings=True),
 }
 
 
@@ -93,7 +111,8 @@ def random_lm() -> Callable[..., PreTrainedModel]:
             for parameter in lm.parameters():
                 if parameter.dim() > 1:
                     parameter.normal_(0, 0.3, generator=generator)
-        lm.set_experts_implementation("grouped_mm")
+        if not FAMILIES[family].dense:
+            lm.set_experts_implementation("grouped_mm")
         lm.train(False)
         return lm
 

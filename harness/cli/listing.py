@@ -44,10 +44,13 @@ def _methods() -> Iterator[Row]:
 
 
 def _models() -> Iterator[Row]:
+    from harness.model.known import family_name, known
     from harness.reference import MODELS
 
     for name in MODELS:
         yield name, "Small trained model that ships with the package."
+    for ref in known():
+        yield ref, f"Full size, {family_name(ref)}; a dry run of it needs no network."
     yield "FOLDER", "A checkpoint or an artifact on disk."
     yield "OWNER/NAME", "A model on the Hugging Face hub."
 
@@ -72,9 +75,9 @@ def _calibrations() -> Iterator[Row]:
 
     for name, corpus in CORPORA.items():
         source = corpus.hub_id or "ships with the package"
-        size = f"{corpus.sequences} x {corpus.length} tokens, seed {corpus.seed}"
+        size = f"{corpus.size} tokens, seed {corpus.seed}"
         yield name, ". ".join(filter(None, (f"{source}, {size}", corpus.paper)))
-    yield "FILE", "Text (.txt, .jsonl, .json, .gz too) or tokens (.safetensors)."
+    yield "FILE", "Text or instructions (.txt, .jsonl, .json, .gz too), or tokens (.safetensors)."
 
 
 def _protocols() -> Iterator[Row]:

@@ -26,7 +26,10 @@ Request = tuple[Any, list[int], list[int]]
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many requests are done, and of how many."""
 
-PACKABLE = frozenset({"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2"})
+PACKABLE = frozenset(
+    {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek"}
+    | {"llama", "mistral", "qwen2"}
+)
 """Families whose tokens mix through masked attention alone, each tested against stock `HFLM`."""
 
 TOKENS_PER_SEQUENCE = 32

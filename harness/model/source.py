@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, unknown
 from harness.model.checkpoint import checkpoint_sha256, read_json, weight_files
+from harness.model.known import config_file
 from harness.record import ModelInfo
 
 if TYPE_CHECKING:
@@ -47,8 +48,21 @@ def folder_of(ref: str) -> Path | None:
     )
 
 
-def describe(ref: str) -> ModelInfo:
+def shipped_config(ref: str) -> Path | None:
+    """The configuration a dry run reads in place of the hub's.
+
+    None for folders, and for hub ids that no configuration ships for.
+    """
+    return config_file(ref) if folder_of(ref) is None else None
+
+
+def describe(ref: str, *, offline: bool = False) -> ModelInfo:
     """Family and identity of a model, without loading its weights.
+
+    Args:
+        ref: Reference name, hub id, checkpoint folder, or artifact folder.
+        offline: Take the shipped configuration of a known hub id. Which revision the hub has then
+            stays unknown, and the identity is not the one of a real run.
 
     Raises:
         UserError: no such model, or its family is not known.
@@ -56,7 +70,7 @@ def describe(ref: str) -> ModelInfo:
     from harness.model.families import family_of
 
     folder = folder_of(ref)
-    config = read_config(ref)
+    config = read_config(ref, offline=offline)
     family = family_of(config, where=ref)
     if folder is None:
         commit = getattr(config, "_commit_hash", None) or "unknown"
@@ -72,24 +86,27 @@ def _label(ref: str, folder: Path | None) -> str:
     return folder.resolve().name
 
 
-def read_config(ref: str) -> Any:
-    """The transformers configuration.
+def read_config(ref: str, *, offline: bool = False) -> Any:
+    """The transformers configuration; `offline` as for `describe`.
 
     Raises:
         UserError: it is missing, corrupt, of an unknown family, or cannot be fetched.
     """
     from transformers import AutoConfig
 
+    from harness.model import deepseek
     from harness.model.families import FAMILIES
 
+    deepseek.register()
     folder = folder_of(ref)
+    here = folder or (shipped_config(ref) if offline else None)
     if folder is not None:
         model_type = read_json(folder / "config.json").get("model_type")
         if model_type not in FAMILIES:
             raise unknown("model family", str(model_type), FAMILIES, where=f"{folder}/config.json")
     try:
         return AutoConfig.from_pretrained(
-            folder or ref, trust_remote_code=False, local_files_only=folder is not None
+            here or ref, trust_remote_code=False, local_files_only=here is not None
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"the configuration of {ref} cannot be read: {_first(error)}.") from error
@@ -128,11 +145,18 @@ def open_model(
         str(folder or ref),
         local_files_only=folder is not None,
         dtype=dtype or "auto",
-        experts_implementation=experts,
-        attn_implementation=attention,
+        **_implementations(info.family, experts, attention),
     )
     lm.to(device)  # type: ignore[arg-type]
     return MoEModel(lm, ref=ref, sha256=info.sha256, tokenizer_source=tokenizer_source(ref))
+
+
+def _implementations(model_type: str, experts: str, attention: str) -> dict[str, str]:
+    """What to ask of transformers, which refuses an experts implementation for dense models."""
+    from harness.model.families import FAMILIES
+
+    found = {"attn_implementation": attention}
+    return found if FAMILIES[model_type].dense else {**found, "experts_implementation": experts}
 
 
 def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
@@ -172,8 +196,7 @@ def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedMod
             copy.deepcopy(config),  # from_config writes the implementations into it
             dtype=config.dtype,
             trust_remote_code=False,
-            attn_implementation=attention,
-            experts_implementation=experts,
+            **_implementations(config.model_type, experts, attention),
         )
     lm.tie_weights()
     return lm
@@ -181,6 +204,8 @@ def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedMod
 
 def open_meta(ref: str, *, experts: str = "grouped_mm", attention: str = "sdpa") -> MoEModel:
     """The model on the meta device, edits of an artifact applied: what a dry run compresses.
+
+    A known hub id is opened from its shipped configuration, without network.
 
     Raises:
         UserError: as `describe`.
@@ -191,7 +216,7 @@ def open_meta(ref: str, *, experts: str = "grouped_mm", attention: str = "sdpa")
     folder = folder_of(ref)
     if folder is not None and (folder / EDITS_FILE).is_file():
         return meta_model(folder, experts=experts, attention=attention)
-    lm = build_on_meta(read_config(ref), experts=experts, attention=attention)
+    lm = build_on_meta(read_config(ref, offline=True), experts=experts, attention=attention)
     return MoEModel(lm, ref=ref, sha256=f"meta/{ref}", tokenizer_source=tokenizer_source(ref))
 
 
@@ -209,16 +234,32 @@ def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBa
     Raises:
         UserError: there is none, or it cannot be read.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if source is None:
         raise UserError(f"{ref} has no tokenizer; put its tokenizer.json into the model's folder.")
+    here = isinstance(source, Path)
     try:
-        return AutoTokenizer.from_pretrained(
-            source, trust_remote_code=False, local_files_only=isinstance(source, Path)
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            source, trust_remote_code=False, local_files_only=here
         )
+        if _loses_spaces(found):
+            found = PreTrainedTokenizerFast.from_pretrained(source, local_files_only=here)
+        return found
     except Exception as error:  # tokenizers raises a plain Exception for a corrupt file
         raise UserError(f"the tokenizer of {ref} cannot be read: {_first(error)}.") from error
+
+
+def _loses_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a byte-level vocabulary got steps that are not byte-level.
+
+    DeepSeek's tokenizers call themselves LlamaTokenizerFast, and some releases of transformers 5
+    put Llama's steps in the place of those in tokenizer.json: "a b" is then read as "ab".
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    vocabulary = tokenizer.get_vocab()
+    byte_level = "\u0120" in vocabulary and "\u2581" not in vocabulary  # how each spells a space
+    return backend is not None and byte_level and "ByteLevel" not in str(backend.pre_tokenizer)
 
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")

@@ -9,9 +9,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 
-@pytest.fixture(params=["deepseek_v2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"])
+@pytest.fixture(params=["deepseek", "deepseek_v2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe"])
 def family(request: pytest.FixtureRequest) -> str:
-    """All of them."""
+    """All that have experts."""
     return str(request.param)
 
 

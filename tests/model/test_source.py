@@ -1,20 +1,30 @@
-"""Checkpoints that are not ours: sharded, of all five families, and everything wrong with them."""
+"""Checkpoints that are not ours: sharded, of all families, and everything wrong with them."""
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoConfig, PreTrainedModel
 
 from harness.edits import KeepExperts
 from harness.errors import UserError
+from harness.measure.size import measure_size
 from harness.model.artifact import load, save
-from harness.model.source import describe, open_meta, open_model
+from harness.model.known import known
+from harness.model.source import (
+    describe,
+    load_tokenizer,
+    open_meta,
+    open_model,
+    shipped_config,
+)
 
 
 def test_a_sharded_checkpoint_is_the_model_that_was_saved(
@@ -131,3 +141,84 @@ def test_an_artifact_keeps_the_base_configuration(
     base.pop("transformers_version")
     ours.pop("transformers_version")
     assert ours == base
+
+
+PARAMETERS = {
+    "Qwen/Qwen1.5-MoE-A2.7B": 14_315_784_192,
+    "deepseek-ai/DeepSeek-V2-Lite": 15_706_484_224,
+    "deepseek-ai/deepseek-moe-16b-base": 16_375_728_128,
+    "mistralai/Mistral-7B-v0.1": 7_241_732_096,
+    "mistralai/Mixtral-8x7B-Instruct-v0.1": 46_702_792_704,
+    "mistralai/Mixtral-8x7B-v0.1": 46_702_792_704,
+}
+"""Of the published shapes: 46.7, 14.3, 15.7, 16.4 and 7.24 billion."""
+
+
+def test_known_full_size_models_open_without_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    assert known() == tuple(sorted(PARAMETERS))
+    for ref, parameters in PARAMETERS.items():
+        info, model = describe(ref, offline=True), open_meta(ref)
+        assert (info.ref, info.label, info.family) == (ref, ref, model.family.model_type)
+        size = measure_size(model, None)
+        assert size.parameters == parameters
+        assert bool(size.expert_parameters) == bool(model.experts) == (not model.family.dense)
+
+
+def test_only_a_hub_id_has_a_shipped_configuration(
+    checkpoint: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ref = "mistralai/Mistral-7B-v0.1"
+    assert shipped_config(ref) is not None
+    assert shipped_config("mistralai/other") is None
+    assert shipped_config("reference/mixtral") is None
+    checkpoint("olmoe").rename(tmp_path / "olmoe-here")
+    (tmp_path / "mistralai").mkdir()
+    (tmp_path / "olmoe-here").rename(tmp_path / ref)
+    monkeypatch.chdir(tmp_path)
+    assert shipped_config(ref) is None
+    assert describe(ref, offline=True).family == "olmoe"
+
+
+def test_a_real_run_asks_the_hub_even_for_a_known_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetch(source: object, **options: object) -> None:
+        asked.append((source, options["local_files_only"]))
+        raise OSError("no hub here")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", fetch)
+    for ask in (describe, open_model):
+        with pytest.raises(UserError, match="no hub here"):
+            ask("mistralai/Mistral-7B-v0.1")
+    assert asked == [("mistralai/Mistral-7B-v0.1", False)] * 2
+
+
+@pytest.mark.parametrize("model_type", ["deepseek", "deepseek_v2", "llama"])
+def test_byte_level_tokenizers_keep_their_spaces(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The check that later releases of transformers have; without it they fail as earlier ones do.
+    check = "transformers.TokenizersBackend._tokenizer_json_has_byte_level"
+    monkeypatch.setattr(check, lambda *a, **o: False, raising=False)
+    steps = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer, words.decoder = steps, decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(initial_alphabet=steps.alphabet(), special_tokens=["<s>"])
+    words.train_from_iterator(["read a b, not ab"], trainer)
+    words.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
+    tokenizer = load_tokenizer(tmp_path, "mine")
+    ids = tokenizer.encode("read a b", add_special_tokens=False)
+    assert ids == words.encode("read a b").ids
+    assert tokenizer.decode(ids) == "read a b"
+    tokenizer.save_pretrained(tmp_path / "again")
+    (tmp_path / "again" / "config.json").write_text((tmp_path / "config.json").read_text())
+    again = load_tokenizer(tmp_path / "again", "again")
+    assert again.encode("read a b") == tokenizer.encode("read a b")
