@@ -1,0 +1,33 @@
+"""What each expert says on average, whether a token is routed to it or not."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.calibration.seen import Seen
+from harness.calibration.statistic import Statistic
+from harness.model.view import Block
+
+
+class MeanOutputs(Statistic):
+    """Every expert's output without routing weight, summed over all tokens.
+
+    All experts run on all tokens: experts / top-k times the work of the model's own layer.
+    """
+
+    def start(self, block: Block) -> None:
+        """Zeros over the base model's experts."""
+        shape = (block.model.experts, int(block.model.config.hidden_size))
+        self.total = torch.zeros(shape, dtype=torch.float64)  # [base experts, hidden]
+        self.tokens = torch.zeros((), dtype=torch.int64)
+
+    def update(self, seen: Seen) -> None:
+        """Run every expert on one batch."""
+        for expert in seen.block.experts:
+            self.total[expert] += seen.expert(expert, seen.x).double().sum(0).cpu()
+        self.tokens += len(seen.x)
+
+    def mean(self) -> Tensor:
+        """The mean output, fp64 [base experts, hidden]; 0 without tokens."""
+        return self.total / self.tokens.clamp_min(1)

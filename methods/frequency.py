@@ -1,0 +1,41 @@
+"""Pruning by frequency: the experts that the fewest tokens are routed to go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from harness.budget import KeepBudget
+from harness.calibration.saliency import highest
+from harness.calibration.statistics import TokenCount
+from harness.calibration.walk import Calibration
+from harness.edits import Edit, KeepExperts
+from harness.method import Method, Note
+from harness.model.view import MoEModel
+
+
+class Frequency(KeepBudget, Method):
+    """Frequency pruning, one-shot: the baseline of REAP (Lasby et al. 2025, arXiv 2510.13999).
+
+    An expert's score is the number of calibration tokens whose top-k it is in, in the original
+    model. The lowest scores of every layer go; of a tie the lower numbers.
+    """
+
+    name: ClassVar[str] = "frequency"
+    reference: ClassVar[str] = "Lasby et al. 2025, arXiv 2510.13999: fewest tokens with e in top-k"
+
+    def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
+        """Yield the scores, and KeepExperts for every layer that loses some."""
+        kept = {
+            block.index: self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
+            for block in model.moe_blocks()
+        }
+        scores: dict[int, dict[int, float]] = {}
+        for block in calibration.walk(model):
+            if block.experts:
+                tokens = block.collect(TokenCount())
+                scores[block.index] = {e: int(tokens.count[e]) for e in block.experts}
+        yield Note(name="frequency.scores", data=scores)
+        for index, layer in scores.items():
+            if kept[index] < len(layer):
+                yield KeepExperts(block=index, experts=highest(layer, kept[index]))
