@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.calibration import local
-from harness.data.files import suffix
+from harness.calibration.corpus import CORPORA, Corpus
+from harness.data.files import READABLE, placed, read, suffix
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -17,41 +18,7 @@ if TYPE_CHECKING:
     from harness.calibration.tokens import Tokens
     from harness.data import DataRoot
 
-
-@dataclass(frozen=True)
-class Corpus:
-    """Which text, and how sequences are cut from it."""
-
-    name: str
-    sampler: str
-    """Key of `harness.calibration.sampling.SAMPLERS`."""
-    hub_id: str | None = None
-    """Data set on the hub; None for what ships with the package and for users' files."""
-    file: str = ""
-    """Path within the hub repository or the package's data root."""
-    split: str = "train"
-    field: str = "text"
-    sequences: int = 128
-    length: int = 2048
-    """Tokens per sequence."""
-    seed: int = 0
-    paper: str = ""
-    """Whose calibration it is."""
-
-
-_C4 = "allenai/c4"
-_SHARD = "en/c4-train.00000-of-01024.json.gz"
-
-CORPORA: Mapping[str, Corpus] = {
-    corpus.name: corpus
-    for corpus in (
-        Corpus("eep", "eep", _C4, _SHARD, seed=42, paper="Lu et al. 2024, arXiv 2402.14800"),
-        Corpus("c-moe", "c-moe", _C4, _SHARD, paper="He et al. 2024, arXiv 2406.02500"),
-        Corpus("wanda", "wanda", _C4, _SHARD, paper="Sun et al. 2023, arXiv 2306.11695"),
-        Corpus("reference", "documents", file="calibration.jsonl", length=256),
-    )
-}
-"""What `calibration` in a suite may name beside a file."""
+__all__ = ["CORPORA", "Corpus", "tokens"]
 
 
 def tokens(
@@ -67,11 +34,12 @@ def tokens(
 
     Args:
         ref: A name of `CORPORA`; or the path of a file of documents with one of
-            `local.SUFFIXES` (`.gz` too), `FILE#FIELD` for another field than `text`; or of a
+            `local.SUFFIXES` (`.gz` too), `FILE#FIELD` for another field than `text`; of
+            instructions, whose rows have the fields of one of `instructions.FIELDS`; or of a
             `.safetensors` file that holds `input_ids`.
         tokenizer: The model's; a `.safetensors` file is only checked against its vocabulary.
-        sequences: Rows; None for the corpus's own number, or all of a `.safetensors` file. 0
-            gives empty tokens and reads nothing.
+        sequences: Rows; None for the corpus's own number, or all of a file of instructions or
+            `.safetensors`. 0 gives empty tokens and reads nothing.
         length: Tokens per row; None for the corpus's own, or a `.safetensors` file's.
         seed: None for the corpus's own. `c-moe` and `.safetensors` files draw nothing.
         data: Where hub data sets are read.
@@ -88,8 +56,12 @@ def tokens(
     if file is not None and suffix(file) == ".safetensors":
         return _saved(file, ref, tokenizer, sequences, length)
     asked: dict[str, Any] = {"sequences": sequences, "length": length, "seed": seed}
+    if file is not None and _asks(file, ref):
+        corpus = replace(corpus, sampler="alpaca", sequences=None, length=512)
     corpus = replace(corpus, **{name: n for name, n in asked.items() if n is not None})
-    return _sampled(corpus, file or _find(corpus, data), tokenizer)
+    if file is None and corpus.file:
+        file = _find(corpus, data)
+    return _sampled(corpus, file, data, tokenizer)
 
 
 def _check(ref: str, sequences: int | None, length: int | None) -> None:
@@ -114,7 +86,17 @@ def _local(ref: str) -> tuple[Corpus, Path]:
         )
     if suffix(path) not in kinds:
         raise UserError(f"calibration {ref!r}: the file is none of {', '.join(kinds)}.")
-    return Corpus(ref, "packed", file=str(path), field=field), path
+    return Corpus(name=ref, sampler="packed", file=str(path), field=field), path
+
+
+def _asks(file: Path, ref: str) -> bool:
+    """Whether a user's file holds instructions: its first row says so, unless a field is named."""
+    from harness.calibration.instructions import fields
+
+    if suffix(file) not in READABLE or ref != str(file):
+        return False
+    row = next(read(file), {})
+    return "text" not in row and fields(row) is not None
 
 
 def _find(corpus: Corpus, data: DataRoot) -> Path:
@@ -146,24 +128,52 @@ def _fetched(hub_id: str, file: str) -> Path:
         ) from None
 
 
-def _sampled(corpus: Corpus, file: Path, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+def _sampled(
+    corpus: Corpus, file: Path | None, data: DataRoot, tokenizer: PreTrainedTokenizerBase
+) -> Tokens:
+    from harness.calibration.instructions import ANSWERED, instructions
     from harness.calibration.sampling import SAMPLERS
     from harness.calibration.tokens import Tokens
 
-    ids = SAMPLERS[corpus.sampler](
-        local.documents(file, corpus.field),
-        tokenizer,
-        sequences=corpus.sequences,
-        length=corpus.length,
-        seed=corpus.seed,
-        name=f"calibration {corpus.name!r}",
-    )  # [sequences, length]
-    return Tokens(ids, None, corpus.name, corpus.seed, _source(corpus, tokenizer))
+    how: dict[str, Any] = {
+        "sequences": corpus.sequences,
+        "length": corpus.length,
+        "seed": corpus.seed,
+        "name": f"calibration {corpus.name!r}",
+    }
+    about = (corpus.name, corpus.seed, _source(corpus, tokenizer))
+    if corpus.sampler in ANSWERED:
+        rows = _rows(corpus, data) if file is None else placed(file)
+        asked = list(instructions(rows, empty=file is None))
+        ids, mask, answers = ANSWERED[corpus.sampler](asked, tokenizer, **how)
+        return Tokens(ids, mask, *about, answers)  # each [sequences, length]
+    texts = local.documents(file, corpus.field) if file else _texts(corpus, data)
+    return Tokens(SAMPLERS[corpus.sampler](texts, tokenizer, **how), None, *about)
+
+
+def _rows(corpus: Corpus, data: DataRoot) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The rows of a split on the hub or below the data root, each with its place."""
+    hub_id = str(corpus.hub_id)
+    rows = data.rows(hub_id, corpus.config, corpus.split, files=corpus.files)
+    for number, row in enumerate(rows, 1):
+        yield f"{hub_id}: row {number} of {corpus.split}", row
+
+
+def _texts(corpus: Corpus, data: DataRoot) -> Iterator[str]:
+    """The documents of a split; empty ones too, as the authors join them."""
+    for where, row in _rows(corpus, data):
+        text = local.text(row, corpus.field, where)
+        yield f"{text} {local.text(row, corpus.then, where)}" if corpus.then else text
 
 
 def _source(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> str:
-    text = f"{corpus.hub_id}/{corpus.file}" if corpus.hub_id else corpus.file
-    field = "" if suffix(Path(corpus.file)) == ".txt" else f", field {corpus.field!r}"
+    from harness.calibration.instructions import ANSWERED
+
+    part = corpus.file or corpus.files or ", ".join(filter(None, (corpus.config, corpus.split)))
+    text = f"{corpus.hub_id}/{part}" if corpus.hub_id else part
+    named_fields = " and ".join(repr(field) for field in (corpus.field, corpus.then) if field)
+    none = corpus.sampler in ANSWERED or suffix(Path(corpus.file)) == ".txt"
+    field = "" if none else f", field {named_fields}"
     named = f" {tokenizer.name_or_path!r}" if tokenizer.name_or_path else ""
     return (
         f"{text}{field}, sampled as {corpus.sampler!r} with seed {corpus.seed}, "
@@ -187,7 +197,9 @@ def _saved(
             f"{file} holds {saved.sequences} sequences of {saved.length} tokens and "
             f"{rows} of {columns} were asked for."
         )
-    mask = saved.attention_mask
-    kept = None if mask is None else mask[:rows, :columns].clone()
-    ids = saved.input_ids[:rows, :columns].clone()  # [rows, columns]
-    return Tokens(ids, kept, ref, saved.seed, saved.source)
+    ids = saved.input_ids[:rows, :columns].clone()  # [rows, columns], and so the other two
+    mask, answers = (
+        None if part is None else part[:rows, :columns].clone()
+        for part in (saved.attention_mask, saved.answers)
+    )
+    return Tokens(ids, mask, ref, saved.seed, saved.source, answers)

@@ -35,7 +35,7 @@ def documents(path: Path, field: str = "text") -> Iterator[str]:
     number = 0
     for number, row in enumerate(read(path), 1):
         where = f"{path}: row {number}"
-        yield _full(_text(row, field, where), where)
+        yield _full(text(row, field, where), where)
     if not number:
         raise UserError(f"{path}: holds no document.")
 
@@ -50,7 +50,12 @@ def _plain(path: Path) -> str:
         raise UserError(f"{path}: cannot be read to its end ({error}).") from None
 
 
-def _text(row: dict[str, Any], field: str, where: str) -> str:
+def text(row: dict[str, Any], field: str, where: str) -> str:
+    """A field of a row.
+
+    Raises:
+        UserError: there is none, or it is no text; begins with `where`.
+    """
     if field not in row:
         raise UserError(
             f"{where}: no field {field!r}.{nearest(field, row)} "
@@ -62,7 +67,7 @@ def _text(row: dict[str, Any], field: str, where: str) -> str:
     return value
 
 
-def _full(text: str, where: str) -> str:
-    if not text.strip():
+def _full(document: str, where: str) -> str:
+    if not document.strip():
         raise UserError(f"{where}: the document is empty; remove it.")
-    return text
+    return document

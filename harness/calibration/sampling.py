@@ -7,22 +7,29 @@ rows. `name` is what its errors call the documents.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice, takewhile
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from itertools import takewhile
+from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
+from harness.calibration.joined import m_smoe, pile, svd_llm, windows
+from harness.calibration.rows import (
+    MAP_BATCH,
+    batches,
+    concatenated,
+    cut,
+    first,
+    permuted,
+    shuffled,
+    tokenised,
+)
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Sampler = Callable[..., Tensor]
-
-MAP_BATCH = 1000
-"""Documents per batch of `datasets.Dataset.map`, after each of which the authors drop a rest."""
 
 
 def eep(
@@ -47,15 +54,37 @@ def eep(
         UserError: too few rows, or a batch shorter than `length` among those to be used.
     """
     documents = list(texts)
-    chosen = [documents[i] for i in _shuffled(len(documents), seed)[: 16 * sequences]]
+    chosen = [documents[i] for i in shuffled(len(documents), seed)[: 16 * sequences]]
     rows: list[list[int]] = []
-    for batch in _batches(chosen, MAP_BATCH):
-        ids = _concatenated(tokenizer, batch)
+    for batch in batches(chosen, MAP_BATCH):
+        ids = concatenated(tokenizer, batch)
         # A batch without one whole row stays as a row of its own, as the authors' code leaves it;
         # they cannot run with such a row among the first, and neither is it used here.
-        rows += _cut(ids, length) if len(ids) >= length else [ids]
+        rows += cut(ids, length) if len(ids) >= length else [ids]
     whole = list(takewhile(lambda row: len(row) == length, rows))
-    return _first(whole, sequences, length, name)
+    return first(whole, sequences, length, name)
+
+
+def math(
+    texts: Iterable[str],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    sequences: int,
+    length: int,
+    seed: int = 42,
+    name: str = "the text",
+) -> Tensor:
+    """EEP's MATH calibration (`math_calib_construction`): as `eep`, of documents shuffled before.
+
+    The documents are shuffled by Python's `random` with seed 42, whatever `seed` is. The authors
+    shuffle the order in which their file system lists the files, which is no one else's.
+
+    Raises:
+        UserError: as `eep` does.
+    """
+    documents = list(texts)
+    random.Random(42).shuffle(documents)  # noqa: S311  (the authors' generator)
+    return eep(documents, tokenizer, sequences=sequences, length=length, seed=seed, name=name)
 
 
 def c_moe(
@@ -83,12 +112,12 @@ def c_moe(
             "tokenizer has none; take another calibration."
         )
     rows: list[list[int]] = []
-    for batch in _batches(texts, MAP_BATCH):
+    for batch in batches(texts, MAP_BATCH):
         ended = [text + eos for text in batch]
-        rows += _cut(_concatenated(tokenizer, ended, add_special_tokens=False), length)
+        rows += cut(concatenated(tokenizer, ended, add_special_tokens=False), length)
         if len(rows) >= sequences:
             break
-    return _first(rows, sequences, length, name)
+    return first(rows, sequences, length, name)
 
 
 def wanda(
@@ -111,23 +140,23 @@ def wanda(
     """
     documents = list(texts)
     draw = random.Random(seed)  # noqa: S311  (the authors' generator)
-    tokenised: dict[int, list[int]] = {}
+    known: dict[int, list[int]] = {}
     rows: list[list[int]] = []
     while len(rows) < sequences:
-        if not rows and len(tokenised) == len(documents):
+        if not rows and len(known) == len(documents):
             raise UserError(
                 f"no document of {name} has more than {length} tokens, the length of a "
                 "calibration sequence; lower the length."
             )
         index = draw.randint(0, len(documents) - 1)
-        if index not in tokenised:
-            ids = _tokenised(tokenizer, [documents[index]])[0]
-            tokenised[index] = ids if len(ids) > length else []
-        ids = tokenised[index]
+        if index not in known:
+            ids = tokenised(tokenizer, [documents[index]])[0]
+            known[index] = ids if len(ids) > length else []
+        ids = known[index]
         if ids:
             start = draw.randint(0, len(ids) - length - 1)
             rows.append(ids[start : start + length])
-    return _first(rows, sequences, length, name)
+    return first(rows, sequences, length, name)
 
 
 def packed(
@@ -148,8 +177,8 @@ def packed(
     Raises:
         UserError: too few rows.
     """
-    ids = [i for batch in _batches(texts, MAP_BATCH) for i in _concatenated(tokenizer, batch)]
-    return _first(_drawn(_cut(ids, length), seed), sequences, length, name)
+    ids = [i for batch in batches(texts, MAP_BATCH) for i in concatenated(tokenizer, batch)]
+    return first(_drawn(cut(ids, length), seed), sequences, length, name)
 
 
 def document_rows(
@@ -172,13 +201,13 @@ def document_rows(
     """
     rows: list[list[int]] = []
     row: list[int] = []
-    for batch in _batches(texts, MAP_BATCH):
-        for ids in _tokenised(tokenizer, batch):
+    for batch in batches(texts, MAP_BATCH):
+        for ids in tokenised(tokenizer, batch):
             row += ids
             if len(row) >= length:
                 rows.append(row[:length])
                 row = []
-    return _first(_drawn(rows, seed), sequences, length, name)
+    return first(_drawn(rows, seed), sequences, length, name)
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -187,53 +216,13 @@ SAMPLERS: dict[str, Sampler] = {
     "wanda": wanda,
     "packed": packed,
     "documents": document_rows,
+    "math": math,
+    "windows": windows,
+    "svd-llm": svd_llm,
+    "pile": pile,
+    "m-smoe": m_smoe,
 }
 
 
-def _tokenised(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any
-) -> list[list[int]]:
-    # verbose=False: the warning on texts longer than the model's limit is about whole documents.
-    encoded = tokenizer(texts, return_attention_mask=False, verbose=False, **options)
-    return [list(ids) for ids in encoded["input_ids"]]
-
-
-def _concatenated(
-    tokenizer: PreTrainedTokenizerBase, texts: list[str], **options: Any
-) -> list[int]:
-    return list(chain.from_iterable(_tokenised(tokenizer, texts, **options)))
-
-
-def _batches(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    items = iter(texts)
-    while batch := list(islice(items, size)):
-        yield batch
-
-
-def _cut(ids: list[int], length: int) -> list[list[int]]:
-    return [ids[i : i + length] for i in range(0, len(ids) - length + 1, length)]
-
-
-def _shuffled(count: int, seed: int) -> list[int]:
-    # The order is that of the library, whatever its generator is.
-    from datasets import Dataset
-
-    order = Dataset.from_dict({"index": list(range(count))}).shuffle(seed=seed)
-    return [int(i) for i in order["index"]]
-
-
 def _drawn(rows: list[list[int]], seed: int | None) -> list[list[int]]:
-    if seed is None:
-        return rows
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    return [rows[i] for i in order.tolist()]
-
-
-def _first(rows: list[list[int]], sequences: int, length: int, name: str) -> Tensor:
-    if len(rows) < sequences:
-        raise UserError(
-            f"{name} gives {len(rows)} calibration sequences of {length} tokens and {sequences} "
-            "were asked for; lower the sequences or the length, or take more text."
-        )
-    # [sequences, length]
-    return torch.tensor(rows[:sequences], dtype=torch.int64).reshape(sequences, length)
+    return [rows[i] for i in permuted(len(rows), seed)]

@@ -18,6 +18,7 @@ from torch import Tensor
 from harness.errors import UserError
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_TENSORS = ("input_ids", "attention_mask", "answers")
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +26,8 @@ class Tokens:
     """Rows of token ids and where they came from.
 
     Raises:
-        ValueError: `input_ids` is not int64 [sequences, length], or the mask is not bool of the
-            same shape.
+        ValueError: `input_ids` is not int64 [sequences, length], a mask is not bool of the same
+            shape, or an answer is padding.
     """
 
     input_ids: Tensor
@@ -39,8 +40,10 @@ class Tokens:
     """Of the sampler; 0 where it draws nothing."""
     source: str
     """One sentence: text, file, sampler, tokenizer."""
+    answers: Tensor | None = None
+    """bool [sequences, length], True on the tokens that training is on; None for all valid ones."""
     sha256: str = field(init=False)
-    """Of shape, ids and mask."""
+    """Of shape, ids, mask and answers."""
 
     def __post_init__(self) -> None:
         ids, mask = self.input_ids, self.attention_mask
@@ -48,9 +51,14 @@ class Tokens:
             raise ValueError(f"input_ids are {ids.dtype} {list(ids.shape)}, not int64 of rank 2")
         if mask is not None and (mask.dtype != torch.bool or mask.shape != ids.shape):
             raise ValueError(f"attention_mask is {mask.dtype} {list(mask.shape)}")
+        told = self.answers
+        if told is not None and (told.dtype != torch.bool or told.shape != ids.shape):
+            raise ValueError(f"answers are {told.dtype} {list(told.shape)}")
+        if told is not None and mask is not None and bool((told & ~mask).any()):
+            raise ValueError("an answer is padding")
         if mask is not None and bool(mask.all()):
             object.__setattr__(self, "attention_mask", None)
-        object.__setattr__(self, "sha256", _sha256(ids, self.attention_mask))
+        object.__setattr__(self, "sha256", _sha256(ids, self.attention_mask, told))
 
     @classmethod
     def empty(cls, length: int) -> Self:
@@ -75,11 +83,25 @@ class Tokens:
             mask = self.attention_mask
             yield self.input_ids[rows], None if mask is None else mask[rows]
 
+    def part(self, rows: slice) -> Self:
+        """Some of the rows."""
+        mask, answers = self.attention_mask, self.answers
+        return type(self)(
+            self.input_ids[rows],
+            None if mask is None else mask[rows],
+            self.ref,
+            self.seed,
+            self.source,
+            None if answers is None else answers[rows],
+        )
+
     def save(self, path: Path) -> None:
         """Write a safetensors file that `load` reads; other readers see it whole or not at all."""
         tensors = {"input_ids": self.input_ids.contiguous()}
         if self.attention_mask is not None:
             tensors["attention_mask"] = self.attention_mask.contiguous()
+        if self.answers is not None:
+            tensors["answers"] = self.answers.contiguous()
         about = {"ref": self.ref, "seed": self.seed, "source": self.source, "sha256": self.sha256}
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tokens-") as folder:
@@ -93,7 +115,8 @@ class Tokens:
 
         Args:
             path: The file. `input_ids` is an integer [sequences, length]; `attention_mask`, bool
-                or integer of the same shape and right-padded, may stand beside it.
+                or integer of the same shape and right-padded, may stand beside it, and so may
+                `answers`, which marks valid tokens only.
             vocabulary: Number of ids the model knows; None checks no upper bound.
 
         Raises:
@@ -103,26 +126,30 @@ class Tokens:
         tensors, metadata = _read(path)
         ids = _ids(path, tensors.get("input_ids"), vocabulary)
         mask = _mask(path, tensors.get("attention_mask"), ids)
+        answers = _answers(path, tensors.get("answers"), ids, mask)
         about = json.loads(metadata.get("moebench_tokens", "{}"))
         source = about.get("source", f"Token ids of {path.name}.")
-        tokens = cls(ids, mask, about.get("ref", str(path)), about.get("seed", 0), source)
+        tokens = cls(ids, mask, about.get("ref", str(path)), about.get("seed", 0), source, answers)
         if about.get("sha256", tokens.sha256) != tokens.sha256:
             raise UserError(f"{path}: the token ids are not those that were saved; make it again.")
         return tokens
 
 
-def _sha256(ids: Tensor, mask: Tensor | None) -> str:
+def _sha256(ids: Tensor, mask: Tensor | None, answers: Tensor | None) -> str:
     digest = hashlib.sha256(f"{list(ids.shape)}".encode())
     digest.update(ids.cpu().contiguous().numpy().astype("<i8").tobytes())
     if mask is not None:
         digest.update(mask.cpu().contiguous().numpy().tobytes())
+    if answers is not None:
+        digest.update(b"answers")
+        digest.update(answers.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            names = [n for n in file.keys() if n in ("input_ids", "attention_mask")]  # noqa: SIM118
+            names = [n for n in file.keys() if n in _TENSORS]  # noqa: SIM118
             return {n: file.get_tensor(n) for n in names}, file.metadata() or {}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
@@ -160,3 +187,17 @@ def _mask(path: Path, mask: Tensor | None, ids: Tensor) -> Tensor | None:
         row = int(rows.nonzero()[0])
         raise UserError(f"{path}: row {row} of 'attention_mask' is not right-padded.")
     return valid
+
+
+def _answers(path: Path, answers: Tensor | None, ids: Tensor, mask: Tensor | None) -> Tensor | None:
+    if answers is None:
+        return None
+    if answers.shape != ids.shape:
+        raise UserError(
+            f"{path}: 'answers' is {list(answers.shape)} and 'input_ids' {list(ids.shape)}."
+        )
+    told = answers.to(torch.bool)  # [sequences, length]
+    if mask is not None and bool((told & ~mask).any()):
+        row = int((told & ~mask).any(dim=1).nonzero()[0])
+        raise UserError(f"{path}: row {row} of 'answers' marks padding.")
+    return told

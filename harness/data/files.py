@@ -33,8 +33,15 @@ def read(path: Path) -> Iterator[Row]:
     Raises:
         UserError: while iterating: an unreadable file, or a line that is no JSON object.
     """
+    for _, row in placed(path):
+        yield row
+
+
+def placed(path: Path) -> Iterator[tuple[str, Row]]:
+    """The rows of `path` as `read` gives them, each with its place: file and line or number."""
     if suffix(path) == ".parquet":
-        yield from _parquet(path)
+        for number, row in enumerate(_parquet(path), 1):
+            yield f"{path}: row {number}", row
         return
     if suffix(path) not in READABLE:
         raise UserError(f"{path}: {path.suffix or 'no suffix'} is none of {', '.join(READABLE)}.")
@@ -45,7 +52,7 @@ def read(path: Path) -> Iterator[Row]:
         raise UserError(f"{path}: cannot be read to its end ({_reason(error)}).") from None
 
 
-def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[Row]:
+def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[tuple[str, Row]]:
     is_array = suffix(path) == ".json" and file.read(64).lstrip().startswith(b"[")
     file.seek(0)
     if is_array:
@@ -53,13 +60,15 @@ def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[Row]:
         return
     for number, line in enumerate(file, 1):
         if line.strip():
-            yield _object(_parsed(line, f"{path}:{number}"), f"{path}:{number}")
+            where = f"{path}:{number}"
+            yield where, _object(_parsed(line, where), where)
 
 
-def _array(path: Path, text: bytes) -> Iterator[Row]:
+def _array(path: Path, text: bytes) -> Iterator[tuple[str, Row]]:
     items = _parsed(text, str(path))
     for number, item in enumerate(items, 1):
-        yield _object(item, f"{path}: item {number}")
+        where = f"{path}: item {number}"
+        yield where, _object(item, where)
 
 
 def _parsed(text: bytes, where: str) -> Any:

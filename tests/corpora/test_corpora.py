@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from harness import reference
 from harness.calibration.corpora import CORPORA, tokens
+from harness.calibration.instructions import ANSWERED
 from harness.calibration.sampling import SAMPLERS
 from harness.calibration.tokens import Tokens
 from harness.data import DataRoot
@@ -45,8 +47,107 @@ def test_papers_defaults() -> None:
         "eep": (128, 2048, 42),
         "c-moe": (128, 2048, 0),
         "wanda": (128, 2048, 0),
+        "moe-i2": (128, 2048, 42),
+        "math": (128, 2048, 42),
+        "wikitext2": (128, 2048, 0),
+        "ptb": (128, 2048, 0),
+        "svd-llm": (256, 2048, 3),
+        "pile": (128, 512, 42),
+        "m-smoe": (None, 512, 0),
+        "reap": (1024, 2048, 42),
+        "alpaca": (2048, 256, 0),
+        "alpaca-gpt4": (2048, 1024, 0),
+        "metamathqa": (2048, 512, 0),
     }
-    assert all(c.sampler in SAMPLERS for c in CORPORA.values())
+    assert all(c.sampler in {*SAMPLERS, *ANSWERED} for c in CORPORA.values())
+
+
+def write(root: Path, hub_id: str, file: str, rows: list[dict[str, str]]) -> None:
+    path = root / hub_id / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def test_moe_i2_reads_as_many_documents_as_eep(
+    data_root: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    data = DataRoot(data_root)
+    ours, eeps = (
+        tokens(name, tokenizer, sequences=5, length=40, data=data) for name in ("moe-i2", "eep")
+    )
+    assert ours.sha256 == eeps.sha256
+    assert CORPORA["moe-i2"].sequences == 2048 // 16
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "field"),
+    [
+        ("wikitext2", "wikitext-2-raw-v1/train.jsonl", "text"),
+        ("svd-llm", "wikitext-2-raw-v1/train.jsonl", "text"),
+        ("ptb", "penn_treebank/train.jsonl", "sentence"),
+        ("pile", "val.jsonl", "text"),
+        ("m-smoe", "data/validation-00000-of-00001.jsonl", "text"),
+    ],
+)
+def test_splits_of_a_data_root(
+    name: str,
+    file: str,
+    field: str,
+    tmp_path: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: list[str],
+) -> None:
+    corpus = CORPORA[name]
+    documents = ["", *texts[:400], "", *texts[400:600]]  # wikitext has empty rows
+    rows = [{field: text, "other": "x"} for text in documents]
+    write(tmp_path, str(corpus.hub_id), file, rows)
+    ours = tokens(name, tokenizer, sequences=4, length=30, data=DataRoot(tmp_path))
+    expected = SAMPLERS[corpus.sampler](
+        documents, tokenizer, sequences=4, length=30, seed=corpus.seed
+    )
+    assert torch.equal(ours.input_ids, expected)
+    assert (ours.attention_mask, ours.answers) == (None, None)
+    assert f"field {field!r}, sampled as {corpus.sampler!r}" in ours.source
+
+
+def test_a_tenth_of_minipile_unless_asked(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> None:
+    rows = [{"text": text} for text in texts]
+    write(tmp_path, "JeanKaddour/minipile", "data/validation-0.jsonl", rows)
+    data = DataRoot(tmp_path)
+    tenth = tokens("m-smoe", tokenizer, length=32, data=data).sequences
+    with pytest.raises(UserError, match=r"gives \d+ calibration sequences") as error:
+        tokens("m-smoe", tokenizer, sequences=10**6, length=32, data=data)
+    assert tenth == int(str(error.value).split(" gives ")[1].split()[0]) // 10 > 5
+
+
+def test_math_has_problem_and_solution_of_every_subject(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, texts: list[str]
+) -> None:
+    hub_id = "EleutherAI/hendrycks_math"
+    rows = [{"problem": f"How {t}?", "solution": t} for t in texts]
+    write(tmp_path, hub_id, "geometry/train-0.jsonl", rows[700:])
+    write(tmp_path, hub_id, "algebra/train-0.jsonl", rows[:700])
+    write(tmp_path, hub_id, "algebra/test-0.jsonl", [{"problem": "no", "solution": "no"}])
+    ours = tokens("math", tokenizer, sequences=6, length=40, data=DataRoot(tmp_path))
+    documents = [f"How {t}? {t}" for t in texts]
+    random.Random(42).shuffle(documents)
+    expected = SAMPLERS["eep"](documents, tokenizer, sequences=6, length=40, seed=42)
+    assert torch.equal(ours.input_ids, expected)
+    assert "fields" not in ours.source
+    assert "field 'problem' and 'solution'" in ours.source
+
+
+@pytest.mark.parametrize("bad", [{"text": 3}, {"txt": "x"}])
+def test_a_bad_row_of_a_split(
+    bad: dict[str, object], tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = tmp_path / "Salesforce/wikitext/wikitext-2-raw-v1/train.jsonl"
+    path.parent.mkdir(parents=True)
+    lines(path, {"text": "fine"}, bad)
+    with pytest.raises(UserError, match="Salesforce/wikitext: row 2 of train: "):
+        tokens("wikitext2", tokenizer, data=DataRoot(tmp_path))
 
 
 def test_seed_can_be_chosen(data_root: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -191,7 +292,7 @@ def test_none_wanted(ref: str, tmp_path: Path, tokenizer: PreTrainedTokenizerFas
     ("ref", "sentence"),
     [
         ("wnada", r"unknown calibration 'wnada'. Did you mean 'wanda'\?.*file that exists"),
-        ("c4", "Known: c-moe, eep, reference, wanda"),
+        ("c4", "Known: alpaca, alpaca-gpt4, c-moe, eep, m-smoe, math, "),
         ("absent.jsonl", "'absent.jsonl': there is no file 'absent.jsonl'"),
         ("some/where#body", "there is no file 'some/where'"),
         (__file__, "the file is none of .txt, "),

@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from harness.calibration.joined import m_smoe, pile, svd_llm, windows
 from harness.calibration.sampling import SAMPLERS, c_moe, document_rows, eep, packed, wanda
 from harness.errors import UserError
 
@@ -207,6 +208,85 @@ def test_document_rows(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> 
     drawn = document_rows(texts, tokenizer, sequences=len(rows), length=90, seed=2)
     assert drawn.tolist() != rows
     assert sorted(drawn.tolist()) == sorted(rows)
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_windows(texts: list[str], tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    documents = ["", *texts[:60], ""]
+    ids = tokenizer(" ".join(documents), return_tensors="pt").input_ids
+    random.seed(seed)
+    rows = []
+    for _ in range(9):
+        start = random.randint(0, ids.shape[1] - 50 - 1)
+        rows.append(ids[0, start : start + 50].tolist())
+    ours = windows(iter(documents), tokenizer, sequences=9, length=50, seed=seed)
+    assert ours.tolist() == rows
+
+
+def test_windows_need_one_token_more(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = tokenizer("it reads")["input_ids"]
+    ours = windows(["it", "reads"], tokenizer, sequences=2, length=len(ids) - 1)
+    assert ours.tolist() == [ids[:-1]] * 2
+    with pytest.raises(UserError, match=f"PTB has {len(ids)} tokens; windows of {len(ids)} need"):
+        windows(["it", "reads"], tokenizer, sequences=2, length=len(ids), name="PTB")
+
+
+def test_svd_llm(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
+    documents = ["", *texts[:200]]
+    joined = "\n\n".join(documents)
+    draw = random.Random(3)
+    rows: Ids = []
+    while len(rows) < 30:
+        start = draw.randint(0, len(joined) - 40 - 1)
+        ids = tokenizer(joined[start : start + 400])["input_ids"][:40]
+        rows += [ids] if len(ids) == 40 else []
+    assert svd_llm(documents, tokenizer, sequences=30, length=40).tolist() == rows
+    assert all(row[0] == tokenizer.bos_token_id for row in rows)
+
+
+def test_svd_llm_draws_again_at_the_end_of_the_text(tokenizer: PreTrainedTokenizerFast) -> None:
+    text = "the expert reads a token and sends it to networks " * 3
+    length = len(tokenizer(text)["input_ids"]) - 6
+    ours = svd_llm([text], tokenizer, sequences=5, length=length)
+    assert ours.shape == (5, length)
+    for hopeless in ("", text[:length]):
+        with pytest.raises(UserError, match="no stretches of"):
+            svd_llm([hopeless], tokenizer, sequences=5, length=length)
+    with pytest.raises(UserError, match="no stretches of"):
+        svd_llm(["the the the"], tokenizer, sequences=1, length=10)
+
+
+def test_pile(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
+    long = " ".join(texts[:100])
+    assert len(tokenizer(long)["input_ids"]) > 512
+    documents = [long, *(f"  {text}\n" for text in texts[:300]), long]
+    shuffled = Dataset.from_dict({"text": documents}).shuffle(seed=42)
+    ids: list[int] = []
+    for row in shuffled:
+        line = tokenizer.encode(row["text"].strip())
+        if len(line) <= 512:
+            ids += line
+    ours = pile(documents, tokenizer, sequences=len(ids) // 64, length=64)
+    assert ours.flatten().tolist() == ids[: len(ids) // 64 * 64]
+    with pytest.raises(UserError, match="calibration sequences of 64 tokens"):
+        pile(documents, tokenizer, sequences=len(ids) // 64 + 1, length=64)
+
+
+@pytest.mark.parametrize("count", [100, 5])
+def test_m_smoe(texts: list[str], tokenizer: PreTrainedTokenizerFast, count: int) -> None:
+    corpus = Dataset.from_dict({"text": texts[:count]})
+    rows: Ids = []
+    for part in range(8):
+        if part < count:
+            shard = corpus.shard(num_shards=min(8, count), index=part, contiguous=True)
+            rows += blocks(tokenised(list(shard["text"]), tokenizer), 16, keep_short=False)
+    every = m_smoe(texts[:count], tokenizer, sequences=len(rows), length=16)
+    assert sorted(every.tolist()) == sorted(rows)
+    assert every.tolist() != rows
+    tenth = m_smoe(texts[:count], tokenizer, sequences=None, length=16)
+    assert torch.equal(tenth, every[: len(rows) // 10])
+    other = m_smoe(texts[:count], tokenizer, sequences=len(rows), length=16, seed=1)
+    assert other.tolist() != every.tolist()
 
 
 @pytest.mark.parametrize("name", SAMPLERS)

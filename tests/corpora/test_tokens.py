@@ -63,6 +63,52 @@ def test_batches(mask: torch.Tensor | None) -> None:
         assert torch.equal(torch.cat([m for _, m in parts if m is not None]), mask)
 
 
+def answers() -> torch.Tensor:
+    return torch.tensor([[0, 0, 1, 1], [0, 1, 0, 0], [1, 0, 0, 0]], dtype=torch.bool)
+
+
+def told(mask: torch.Tensor | None, marked: torch.Tensor | None) -> Tokens:
+    return Tokens(torch.arange(12).view(3, 4), mask, "eep", 42, "A sentence.", marked)
+
+
+def test_the_hash_without_answers_is_what_it_always_was() -> None:
+    assert tokens().sha256 == ("0c219c407a9dbc0512fa1fe818093bc0acec4d5d6ed894bfeb708dd08af8150c")
+    assert told(None, None).sha256 == tokens().sha256
+    hashes = {
+        told(mask, marked).sha256
+        for mask in (None, padded())
+        for marked in (None, answers(), answers() & (torch.arange(4) > 1))
+    }
+    assert len(hashes) == 6
+    assert told(None, padded()).sha256 != told(padded(), None).sha256
+
+
+def test_answers_are_saved_and_taken_in_part(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.safetensors"
+    told(padded(), answers()).save(path)
+    loaded = Tokens.load(path)
+    assert loaded.sha256 == told(padded(), answers()).sha256
+    assert loaded.answers is not None
+    part = loaded.part(slice(1, 3))
+    assert part.answers is not None
+    assert torch.equal(part.answers, answers()[1:])
+    assert torch.equal(part.input_ids, loaded.input_ids[1:])
+    assert (part.ref, part.seed, part.source) == (loaded.ref, loaded.seed, loaded.source)
+
+
+@pytest.mark.parametrize(
+    ("marked", "reason"),
+    [
+        (answers()[:2], r"answers are torch.bool \[2, 4\]"),
+        (answers().long(), "answers are torch.int64"),
+        (~answers(), "an answer is padding"),
+    ],
+)
+def test_wrong_answers(marked: torch.Tensor, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        told(padded(), marked)
+
+
 def test_empty(tmp_path: Path) -> None:
     empty = Tokens.empty(128)
     assert (empty.sequences, empty.length) == (0, 128)
@@ -130,6 +176,14 @@ LEFT = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 1], [0, 1, 1, 1]])
         ({"input_ids": IDS, "attention_mask": HOLE}, "row 1 of 'attention_mask'"),
         ({"input_ids": IDS, "attention_mask": LEFT}, "row 2 of 'attention_mask'"),
         ({"input_ids": IDS, "attention_mask": HOLE[:2]}, r"is \[2, 4\] and 'input_ids' \[3, 4\]"),
+        (
+            {"input_ids": IDS, "answers": HOLE[:2]},
+            r"'answers' is \[2, 4\] and 'input_ids' \[3, 4\]",
+        ),
+        (
+            {"input_ids": IDS, "attention_mask": padded(), "answers": HOLE},
+            "row 1 of 'answers' marks padding",
+        ),
     ],
 )
 def test_users_mistakes(tmp_path: Path, tensors: dict[str, torch.Tensor], sentence: str) -> None:

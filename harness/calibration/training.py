@@ -1,0 +1,65 @@
+"""Training on calibration tokens: which rows, which of their tokens, and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.errors import Refused
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from harness.calibration.tokens import Tokens
+
+
+class Lessons:
+    """Rows to train on, in batches.
+
+    Args:
+        tokens: Their `answers` are trained on, or all valid tokens where there are none; never a
+            row's first token, which nothing predicts.
+
+    Raises:
+        Refused: no token is left to train on.
+    """
+
+    def __init__(self, tokens: Tokens) -> None:
+        self.ids = tokens.input_ids
+        valid = tokens.attention_mask
+        valid = torch.ones_like(self.ids, dtype=torch.bool) if valid is None else valid
+        targets = valid if tokens.answers is None else tokens.answers
+        self.targets = targets.clone()  # bool [sequences, length]
+        self.targets[:, 0] = False
+        self.lengths = valid.sum(1)  # [sequences]
+        self.rows = self.targets.any(1).nonzero().flatten()
+        if not len(self.rows):
+            raise Refused(f"calibration {tokens.ref!r} has no token to train on.")
+
+    def draw(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Batches of rows without end, shuffled anew every epoch; an epoch's last may be short."""
+        while True:
+            order = torch.randperm(len(self.rows), generator=generator)
+            yield from self.rows[order].split(batch_size)  # type: ignore[no-untyped-call]
+
+    def loss(self, lm: PreTrainedModel, rows: Tensor) -> Tensor:
+        """Cross-entropy in nats, summed over the tokens of these rows that are trained on.
+
+        No auxiliary loss: it cannot count experts that differ in number from block to block. No
+        attention mask: padding is on the right, where no valid token looks.
+        """
+        length = int(self.lengths[rows].max())
+        device = lm.device
+        ids, targets = self.ids[rows, :length].to(device), self.targets[rows, :length].to(device)
+        hidden = lm.model(input_ids=ids, use_cache=False).last_hidden_state
+        told = hidden[:, :-1][targets[:, 1:]]  # [targets, hidden]
+        logits = lm.lm_head(told).float()
+        return F.cross_entropy(logits, ids[targets], reduction="sum")
+
+    def count(self, rows: Tensor) -> int:
+        """Tokens of these rows that are trained on."""
+        return int(self.targets[rows].sum())
