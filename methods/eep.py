@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Self
+
+from pydantic import model_validator
 
 from harness.budget import KeepBudget
+from harness.calibration.choices import MOST_RANKS
+from harness.calibration.grams import ranks_of
 from harness.calibration.statistics import Outputs
 from harness.calibration.subset_losses import SubsetLosses
 from harness.calibration.walk import Calibration
@@ -17,9 +21,6 @@ from harness.model.view import Block, MoEModel
 
 MOST_SUBSETS = 200_000
 """Per layer; beyond it enumeration is refused rather than left to run for days."""
-
-MOST_RANKS = 20
-"""Experts in router order that a token may fall back on; tables have 2^ranks entries."""
 
 
 class EEP(KeepBudget, Method):
@@ -42,34 +43,55 @@ class EEP(KeepBudget, Method):
 
     progressive: bool = False
     """Decide each layer on what the pruned layers before it give."""
+    sizes: tuple[int, ...] = ()
+    """Numbers of experts kept, of this cell and of others like it: one pass over the tokens takes
+    the losses of all of them, and each of the cells finds that pass in the cache. `keep` is always
+    among them. Changes no result; layer-wise only."""
+
+    @model_validator(mode="after")
+    def _layer_wise(self) -> Self:
+        if self.sizes and self.progressive:
+            raise ValueError("sizes cannot share a pass that is progressive; leave one of them out")
+        if any(size < 1 for size in self.sizes):
+            raise ValueError("sizes must be at least 1")
+        return self
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one KeepExperts per MoE layer, and its losses."""
         drops = {block.index: self._drops(block) for block in model.moe_blocks()}
         for block in calibration.walk(model, follow="both" if self.progressive else "original"):
-            if not drops.get(block.index):
+            dropped, *also = drops.get(block.index, (0,))
+            if not dropped:
                 continue
             target = block.original.collect(Outputs()) if self.progressive else None
-            losses = block.collect(SubsetLosses(drops[block.index], target=target))
-            dropped = losses.best()
+            losses = block.collect(SubsetLosses(dropped, target=target, also=tuple(also)))
+            best = losses.best()
             yield Note(name="eep.losses", data={"block": block.index, **losses.table()})
-            kept = tuple(expert for expert in block.experts if expert not in dropped)
+            kept = tuple(expert for expert in block.experts if expert not in best)
             yield KeepExperts(block=block.index, experts=kept)
 
-    def _drops(self, block: Block) -> int:
+    def _drops(self, block: Block) -> tuple[int, ...]:
+        """How many experts go, and then the other numbers whose losses are taken with it."""
         experts = len(block.experts)
         dropped = experts - self.kept(experts, block.top_k, where=f"block {block.index}")
-        subsets = math.comb(experts, dropped)
-        ranks = min(block.top_k + dropped, experts)
-        if ranks > MOST_RANKS:
-            raise Refused(
-                f"block {block.index}: a token could choose among {ranks} experts, more than the "
-                f"{MOST_RANKS} that enumeration takes on; use expert-drop, or drop fewer experts."
-            )
-        if subsets > MOST_SUBSETS:
-            raise Refused(
-                f"block {block.index}: dropping {dropped} of {experts} experts has {subsets:.2g} "
-                f"subsets, more than the {MOST_SUBSETS:,} that enumeration takes on; "
-                "use expert-drop, or drop fewer experts."
-            )
-        return dropped
+        also = {experts - size for size in self.sizes if block.top_k <= size < experts}
+        for size in {dropped, *also}:
+            _refuse_too_many(block, size)
+        return (dropped, *sorted(also - {dropped}))
+
+
+def _refuse_too_many(block: Block, dropped: int) -> None:
+    experts = len(block.experts)
+    instead = "use moe-i2-prune or greedy, or drop fewer experts"
+    subsets = math.comb(experts, dropped)
+    if subsets > MOST_SUBSETS:
+        raise Refused(
+            f"block {block.index}: dropping {dropped} of {experts} experts has {subsets:.2g} "
+            f"subsets, more than the {MOST_SUBSETS:,} that enumeration takes on; {instead}."
+        )
+    ranks = ranks_of(block, dropped)
+    if ranks > MOST_RANKS:
+        raise Refused(
+            f"block {block.index}: a token could choose among {ranks} experts, more than the "
+            f"{MOST_RANKS} that enumeration takes on; {instead}."
+        )

@@ -1,0 +1,133 @@
+"""The genetic search of MoE-I2: which experts of a layer to prune, by a given loss.
+
+Genetic search over sets of experts (Yang et al. 2024, arXiv 2411.01016, section 3.1). The
+population starts as random sets. In each iteration the sets with the least losses become parents;
+a child is drawn from the union of two of them; some children have a few of their experts replaced
+at random.
+
+The paper gives population, iterations and operators. How many parents and children there are,
+whether the best survive, how often and how much is mutated is ours: `parents`, `survivors` (the
+others are children), `mutation` and `replaced` of `search`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Fitness = Callable[[Tensor], Tensor]
+"""Losses, fp64 [candidates], of the experts kept, bool [candidates, experts]; less is better."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        kept: bool [found, experts]: the best distinct sets of experts to keep, best first.
+        losses: fp64 [found].
+        best: Least loss of each generation, the random first one included.
+        mean: Mean loss of each generation.
+        evaluated: Distinct sets whose loss was asked for.
+    """
+
+    kept: Tensor
+    losses: Tensor
+    best: tuple[float, ...]
+    mean: tuple[float, ...]
+    evaluated: int
+
+
+def search(
+    fitness: Fitness,
+    *,
+    experts: int,
+    drop: int,
+    generator: torch.Generator,
+    population: int = 100,
+    iterations: int = 50,
+    parents: float = 0.3,
+    survivors: float = 0.1,
+    mutation: float = 0.5,
+    replaced: int = 2,
+    best: int = 1,
+) -> Found:
+    """Search for the sets of experts that are dropped with the least loss.
+
+    Every distinct set is evaluated once, a generation's new ones in one call.
+
+    Args:
+        fitness: The losses of candidates.
+        experts: How many there are.
+        drop: How many of them go.
+        generator: For every draw; on the CPU.
+        population: Sets in a generation (paper: 100).
+        iterations: Generations after the first (paper: 50).
+        parents: Fraction of a generation, those with the least losses, that children come from.
+        survivors: Fraction of a generation, those with the least losses, that stay as they are.
+        mutation: Probability that a child is mutated.
+        replaced: The most experts that a mutation replaces; how many is drawn from 1 on.
+        best: How many sets to return; fewer where fewer were evaluated.
+    """
+    known: dict[tuple[int, ...], float] = {}
+    least, mean = [], []
+    breeders = max(1, round(parents * population))
+    stay = min(round(survivors * population), population - 1)
+    sets = _draw(torch.ones(population, experts, dtype=torch.bool), drop, generator)
+    for iteration in range(iterations + 1):
+        if iteration:
+            children = _children(sets[:breeders], population - stay, drop, generator)
+            few = _few(len(children), mutation, replaced, generator)
+            sets = torch.cat([sets[:stay], _mutated(children, few, generator)])
+        losses = _evaluate(sets, drop, fitness, known)
+        sets = sets[losses.argsort(stable=True)]
+        least.append(float(losses.min()))
+        mean.append(float(losses.mean()))
+    ranked = sorted(known, key=lambda one: (known[one], one))[:best]
+    kept = torch.ones(len(ranked), experts, dtype=torch.bool)
+    for row, dropped in enumerate(ranked):
+        kept[row, list(dropped)] = False
+    found = torch.tensor([known[one] for one in ranked], dtype=torch.float64)
+    return Found(kept, found, tuple(least), tuple(mean), len(known))
+
+
+def _draw(pool: Tensor, sizes: Tensor | int, generator: torch.Generator) -> Tensor:
+    """A random set out of each row's pool, bool [rows, experts]; `sizes` one or [rows, 1]."""
+    keys = torch.rand(pool.shape, generator=generator).masked_fill(~pool, math.inf)
+    return keys.argsort(dim=1, stable=True).argsort(dim=1) < sizes
+
+
+def _children(parents: Tensor, count: int, drop: int, generator: torch.Generator) -> Tensor:
+    """Sets out of the unions of two parents each, bool [count, experts]."""
+    couples = torch.rand(count, len(parents), generator=generator).argsort(dim=1)[:, :2]
+    return _draw(parents[couples].any(1), drop, generator)
+
+
+def _few(count: int, mutation: float, replaced: int, generator: torch.Generator) -> Tensor:
+    """How many experts of each child are replaced, int64 [count, 1]."""
+    few = torch.randint(1, replaced + 1, (count, 1), generator=generator)
+    return few * (torch.rand(count, 1, generator=generator) < mutation)
+
+
+def _mutated(sets: Tensor, few: Tensor, generator: torch.Generator) -> Tensor:
+    """The sets with `few` of their experts replaced by others, where there are as many."""
+    few = torch.minimum(few, torch.minimum(sets.sum(1), (~sets).sum(1)).unsqueeze(1))
+    leave, enter = _draw(sets, few, generator), _draw(~sets, few, generator)
+    return (sets & ~leave) | enter
+
+
+def _evaluate(
+    sets: Tensor, drop: int, fitness: Fitness, known: dict[tuple[int, ...], float]
+) -> Tensor:
+    """Losses, fp64 [sets]; those not yet known are asked for together."""
+    places = sets.nonzero()[:, 1].view(len(sets), drop)
+    names = [tuple(row) for row in places.tolist()]
+    new = {name: row for row, name in enumerate(names) if name not in known}
+    if new:
+        losses = fitness(~sets[list(new.values())])
+        known.update(zip(new, losses.tolist(), strict=True))
+    return torch.tensor([known[name] for name in names], dtype=torch.float64)
