@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self, TypeVar
@@ -77,21 +78,29 @@ class LiveBlock(Block):
 
     def run(self, inputs: States, *edits: Edit) -> States:
         """What the block would output with these edits; changes nothing."""
-        layer: nn.Module | None = self.layer
-        for edit in edits:
-            layer = edit.apply(shell(layer), self.model.family) if layer is not None else None
+        layer = self.edited(*edits)
         if layer is None:
             return inputs
         what = digest(self._own_key, *(str(edit.data()) for edit in edits))
         return inputs.through(self.index, layer, what)
 
+    def edited(self, *edits: Edit) -> nn.Module | None:
+        """The decoder layer with these edits, on a shell; None where they drop the block."""
+        layer: nn.Module | None = self.layer
+        for edit in edits:
+            layer = edit.apply(shell(layer), self.model.family) if layer is not None else None
+        return layer
+
     def outputs(self) -> States:
         """The states that leave the block as it is now; what `collect` ran is not run again."""
         layer = self.layer
         after = self.inputs.through(self.index, layer, self._own_key)
-        if self._ran is not None and self._ran[0] is layer:
-            after.settle(self._ran[1])
-        return after
+
+        def make() -> list[Tensor]:
+            ran = self._ran
+            return ran[1] if ran is not None and ran[0] is layer else after.batches
+
+        return States(after.key, after.trace, make, after.after)
 
     @property
     def _own_key(self) -> str:
@@ -148,18 +157,22 @@ class Calibration:
             yield from window
 
     def windows(
-        self, model: MoEModel, size: int, *, follow: Follow = "edited"
+        self, model: MoEModel, size: int | Sequence[int], *, follow: Follow = "edited"
     ) -> Iterator[Sequence[LiveBlock]]:
         """Like `walk`, `size` blocks at a time.
 
         Within a window the states that enter a block are those before any edit to the window.
+
+        Args:
+            model: The model.
+            size: Blocks per window, or those of each window in turn.
+            follow: As in `walk`.
         """
         found = model.snapshot()
         numbers = list(found)
         edited = original = Trace(model, list(self.batches()), self.key).start()
         with model.walking() as passed:
-            for start in range(0, len(numbers), size):
-                group = numbers[start : start + size]
+            for group in _grouped(numbers, size):
                 left = [index for index in group if index in model.numbers]
                 window = live = self._chain(model, left, edited)
                 if follow != "edited":
@@ -230,31 +243,44 @@ class Calibration:
     def _loss(self, states: States) -> float:
         total, count = 0.0, 0
         for batch, (inputs, hidden) in enumerate(zip(self.batches(), states.batches, strict=True)):
-            logits = states.trace.logits(batch, hidden)[:, :-1].flatten(0, 1).float()
-            labels = inputs["labels"][:, 1:].flatten().to(logits.device)
-            losses = F.cross_entropy(logits, labels, ignore_index=-100, reduction="none")
-            total += float(losses.double().sum())
-            count += int((labels != -100).sum())
+            total += summed_loss(states.trace.logits(batch, hidden), inputs["labels"])
+            count += int((inputs["labels"][:, 1:] != -100).sum())
         return total / count if count else float("nan")
 
     def split(self) -> Iterator[Self]:
         """Parts of one batch each, for what holds the states of all blocks at once."""
         for start in range(0, self.tokens.sequences, self.batch_size):
             rows = slice(start, start + self.batch_size)
-            mask = self.tokens.attention_mask
-            part = Tokens(
-                self.tokens.input_ids[rows],
-                None if mask is None else mask[rows],
-                self.tokens.ref,
-                self.tokens.seed,
-                self.tokens.source,
-            )
+            part = self.tokens.part(rows)
             yield type(self)(part, batch_size=self.batch_size, cache=self.cache.folder)
 
     def cover(self, index: int) -> TokenCount:
         """Start counting the tokens that reach the experts of a block."""
         self.coverage[index] = TokenCount()
         return self.coverage[index]
+
+
+def summed_loss(logits: Tensor, labels: Tensor) -> float:
+    """Cross-entropy of every token but the first, nats, summed in fp64.
+
+    Args:
+        logits: [sequences, length, vocabulary].
+        labels: int64 [sequences, length], not yet shifted; -100 is left out.
+    """
+    rows = logits[:, :-1].flatten(0, 1).float()  # [predictions, vocabulary]
+    wanted = labels[:, 1:].flatten().to(rows.device)
+    losses = F.cross_entropy(rows, wanted, ignore_index=-100, reduction="none")
+    return float(losses.double().sum())
+
+
+def _grouped(numbers: Sequence[int], size: int | Sequence[int]) -> Iterator[Sequence[int]]:
+    sizes = itertools.repeat(size) if isinstance(size, int) else size
+    start = 0
+    for length in sizes:
+        if start >= len(numbers):
+            return
+        yield numbers[start : start + length]
+        start += length
 
 
 def _advance(model: MoEModel, states: States, window: Sequence[LiveBlock]) -> States:

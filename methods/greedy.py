@@ -1,0 +1,80 @@
+"""Greedy search over subsets of experts: remove one at a time, then swap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from harness.budget import KeepBudget
+from harness.calibration.subset_errors import SubsetErrors
+from harness.calibration.walk import Calibration
+from harness.edits import Edit, KeepExperts
+from harness.method import Method, Note
+from harness.model.view import MoEModel
+
+
+class Greedy(KeepBudget, Method):
+    """Expert pruning by greedy search on EEP's loss (ours).
+
+    Per layer, on the original model's inputs, experts go one at a time: each time the one whose
+    absence leaves the least sum over calibration batches of || F(X) - F(X, kept) ||_F (Lu et al.
+    2024). Then a kept and a dropped expert change places, always the pair that lowers the loss
+    most, until none does. For E experts of which r go this takes about r E losses and r (E - r)
+    per swap, where enumeration takes C(E, r); the subset found may only be better in a local sense.
+    """
+
+    name: ClassVar[str] = "greedy"
+    reference: ClassVar[str] = "ours: greedy removal and swaps on sum_b ||F(X_b) - F_K(X_b)||"
+
+    swaps: bool = True
+    """Improve what greedy removal found by swaps."""
+
+    def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
+        """Yield one KeepExperts per MoE layer, and its loss."""
+        drops = {
+            block.index: len(block.experts)
+            - self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
+            for block in model.moe_blocks()
+        }
+        for block in calibration.walk(model, follow="original"):
+            drop = drops.get(block.index)
+            if not drop:
+                continue
+            errors = block.collect(SubsetErrors(drop))
+            kept = _removed(errors, len(block.experts), drop)  # [experts left]
+            swaps = 0
+            if self.swaps:
+                kept, swaps = _swapped(errors, kept)
+            loss = float(errors.losses(kept.unsqueeze(0))[0])
+            data = {"block": block.index, "loss": loss, "swaps": swaps}
+            yield Note(name="greedy.losses", data=data)
+            experts = torch.tensor(block.experts)[kept].tolist()
+            yield KeepExperts(block=block.index, experts=tuple(experts))
+
+
+def _removed(errors: SubsetErrors, experts: int, drop: int) -> Tensor:
+    """Which experts are left after `drop` greedy removals, bool [experts]."""
+    kept = torch.ones(experts, dtype=torch.bool)
+    for _ in range(drop):
+        places = kept.nonzero()  # [kept, 1]
+        candidates = kept.repeat(len(places), 1).scatter_(1, places, False)
+        kept = candidates[int(errors.losses(candidates).argmin())]
+    return kept
+
+
+def _swapped(errors: SubsetErrors, kept: Tensor) -> tuple[Tensor, int]:
+    """The best swap again and again, until none lowers the loss; and how many there were."""
+    swaps = 0
+    loss = float(errors.losses(kept.unsqueeze(0))[0])
+    while True:
+        pairs = torch.cartesian_prod(kept.nonzero()[:, 0], (~kept).nonzero()[:, 0])  # [pairs, 2]
+        candidates = kept.repeat(len(pairs), 1)
+        candidates.scatter_(1, pairs, torch.tensor([[False, True]]).expand(len(pairs), 2))
+        losses = errors.losses(candidates)
+        best = int(losses.argmin())
+        if float(losses[best]) >= loss * (1 - 1e-9):  # rounding alone is no improvement
+            return kept, swaps
+        kept, loss, swaps = candidates[best], float(losses[best]), swaps + 1
