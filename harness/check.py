@@ -7,10 +7,15 @@ the dry run's question.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from harness import locate
 from harness.errors import UserError, nearest, unknown
 from harness.forms import fill
-from harness.suite import Step, Suite, calibration_file
+from harness.suite import Recipe, Step, Suite, calibration_file
+
+if TYPE_CHECKING:
+    from harness.published import Table
 
 
 def check(suite: Suite) -> None:
@@ -20,8 +25,11 @@ def check(suite: Suite) -> None:
         UserError: the first fault, with file and line and the nearest name.
     """
     _check_protocol(suite)
+    table = _table(suite)
     # The baseline is not written in the file, so recipe 1 is the file's first.
     for number, recipe in enumerate(suite.recipes[1:]):
+        _check_families(suite, recipe, number)
+        _check_row(suite, table, recipe, number)
         for position, step in enumerate(recipe.steps):
             at = ("recipes", number, "steps", position)
             check_step(suite, step, at)
@@ -45,6 +53,50 @@ def _check_protocol(suite: Suite) -> None:
                 f"{where}: 'average' names {name!r}, which is not among the tasks."
                 f"{nearest(name, protocol.tasks)}"
             )
+
+
+def _check_families(suite: Suite, recipe: Recipe, number: int) -> None:
+    from harness.model.families import FAMILIES
+
+    for position, name in enumerate(recipe.families or ()):
+        if name not in FAMILIES:
+            where = suite.where("recipes", number, "families", position)
+            raise unknown("model family", name, FAMILIES, where=where)
+
+
+def _table(suite: Suite) -> Table | None:
+    """The published table that the suite names."""
+    if suite.published is None:
+        return None
+    from harness.published import tables
+
+    found, name = tables(), suite.published.table
+    if name not in found:
+        raise unknown("published table", name, found, where=suite.where("published", "table"))
+    for number, label in enumerate(suite.published.baseline or ()):
+        if label not in found[name].methods:
+            where = suite.where("published", "baseline", number)
+            raise unknown(f"row of {name}", label, found[name].methods, where=where)
+    return found[name]
+
+
+def _check_row(suite: Suite, table: Table | None, recipe: Recipe, number: int) -> None:
+    if recipe.published is None:
+        return
+    where = suite.where("recipes", number, "published")
+    if table is None:
+        raise UserError(
+            f"{where}: 'published' names a row, and the suite names no table. Add "
+            '[published] with table = "PAPER.TABLE".'
+        )
+    label = str(recipe.published.get("method", ""))
+    if label not in table.methods:
+        raise unknown(f"row of {table.key}", label, table.methods, where=where)
+    for column in recipe.published:
+        if column != "method" and column not in table.columns:
+            raise unknown(f"column of {table.key}", column, table.columns, where=where)
+    if not any(row.named(recipe.published) for row in table.rows):
+        raise UserError(f"{where}: no row of {table.key} is {dict(recipe.published)}.")
 
 
 def check_task(name: str, where: str) -> None:

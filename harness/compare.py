@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -67,6 +68,50 @@ def compare(items_a: Sequence[Item], items_b: Sequence[Item], metric: str = "acc
         metric,
         _Counts(pairs[True, True], pairs[True, False], pairs[False, True], pairs[False, False]),
     )
+
+
+class Difference(NamedTuple):
+    """How much better the second model is, and the bounds of the 95 % interval; -1..1."""
+
+    mean: float
+    low: float
+    high: float
+    items: int
+
+
+def compare_seeds(
+    runs_a: Sequence[Sequence[Item]], runs_b: Sequence[Sequence[Item]], metric: str = "acc"
+) -> Difference:
+    """Compare two models of several seeds each, item by item.
+
+    With one run each this is `compare`. Otherwise an item's outcome is its mean over the runs of a
+    model, and the interval is the normal one over the items: it takes the seeds as given, and says
+    nothing about seeds that were not run. It is never narrower than 3 items in all on either side,
+    so that no difference anywhere is no certainty.
+
+    Args:
+        runs_a: The items of every run of the first model.
+        runs_b: Of the second model; the same items.
+        metric: One that is 0 or 1 per item; items without it are left out.
+
+    Raises:
+        UserError: as `compare`.
+    """
+    if len(runs_a) == 1 and len(runs_b) == 1:
+        found = compare(runs_a[0], runs_b[0], metric)
+        return Difference(found.difference, found.low, found.high, found.items)
+    for run in (*runs_a, *runs_b):
+        compare(runs_a[0], run, metric)  # the same items everywhere
+    a, b = _means(runs_a, metric), _means(runs_b, metric)
+    apart = [b[key] - a[key] for key in a]
+    n, mean = len(apart), statistics.fmean(apart)
+    reach = max(1.96 * statistics.pstdev(apart) / math.sqrt(n), 3 / n)
+    return Difference(mean, max(mean - reach, -1.0), min(mean + reach, 1.0), n)
+
+
+def _means(runs: Sequence[Sequence[Item]], metric: str) -> dict[tuple[str, str, str, int], float]:
+    outcomes = [_outcomes(run, metric) for run in runs]
+    return {key: statistics.fmean(run[key] for run in outcomes) for key in outcomes[0]}
 
 
 def _outcomes(items: Sequence[Item], metric: str) -> dict[tuple[str, str, str, int], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 EIGHT = (
     "arc_challenge",
@@ -29,7 +29,7 @@ class Protocol(BaseModel):
     average: tuple[str, ...] = EIGHT
     """The tasks whose acc is averaged; the average is absent when one is missing."""
     shots: int | None = Field(default=0, ge=0)
-    """Few-shot examples for every task; None leaves each task its own default."""
+    """Few-shot examples for every task; None ("own" in a suite) leaves each task its default."""
     limit: int | None = Field(default=None, ge=1)
     """Items per (sub)task; None for all."""
     perplexity: tuple[str, ...] = ("wikitext2", "ptb")
@@ -50,6 +50,12 @@ class Protocol(BaseModel):
     repetitions: int = Field(default=5, ge=3)
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None for torch's own choice."""
+
+    @field_validator("shots", mode="before")
+    @classmethod
+    def _own_shots(cls, value: object) -> object:
+        """None as a suite spells it: TOML has no word for it."""
+        return None if value == "own" else value
 
     @property
     def sha256(self) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -90,6 +91,13 @@ class Row(_Data):
     """The same with the table's errata applied."""
     relations: dict[str, Relation] = Field(default_factory=dict)
     """For the numbers that are bounds or rounded in the text: "> 92", "≈ 24"."""
+
+    def named(self, name: Mapping[str, str | float]) -> bool:
+        """Whether `name` means this row: its "method", and printed numbers that tell it apart."""
+        numbers = {key: number for key, number in name.items() if key != "method"}
+        return self.method == name.get("method") and all(
+            self.printed.get(column) == Decimal(str(number)) for column, number in numbers.items()
+        )
 
 
 class RowName(_Data):

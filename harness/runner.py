@@ -180,13 +180,14 @@ def _names(cell: Cell) -> tuple[str, str, str]:
 def publish(store: Store) -> Leaderboard:
     """Write the leaderboard and the plots that follow from the records."""
     from harness.report import render
-    from harness.report.plot import accuracy_against_size
+    from harness.report.figures.draw import draw
+    from harness.report.figures.paper import judged
 
     board = board_of(store)
     for form in FORMATS:
         store.put(store.folder / f"leaderboard.{form}", render(board, form).encode())
     with no_space(store.folder):
-        accuracy_against_size(store.planned(), store.plan().protocol, store.folder)
+        draw(store.planned(), store.plan().protocol, store.folder, judged(store))
     return board
 
 

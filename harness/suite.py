@@ -6,9 +6,10 @@ in it exist is `harness.check`'s business, so that listing suites costs nothing.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +21,25 @@ from harness import locate
 from harness.errors import UserError, nearest, unknown
 from harness.forms import fill
 from harness.protocol import Protocol
+from harness.reference import MODELS
 
 BASELINE = "baseline"
 """The name of the row without steps, which every suite has and none writes."""
+
+INSTRUCTIONS = ("alpaca", "alpaca-gpt4", "metamathqa")
+"""Corpora that the reference models' own instructions stand in for."""
+
+REFERENCE = "reference"
+"""As a model: all reference models. As a table of a suite: what changes on them."""
+
+STAND_IN: Mapping[str, Any] = {
+    "dtype": "float32",
+    "sequence_length": 224,
+    "new_tokens": 32,
+    "threads": 1,
+}
+"""The protocol's fields that reference models need otherwise: they have 256 positions, and more
+threads do not help models this small."""
 
 
 class _Form(BaseModel):
@@ -44,10 +61,34 @@ class CalibrationForm(_Form):
     drew."""
 
 
+class PublishedForm(_Form):
+    """The table of a paper that the suite's rows belong to."""
+
+    table: str
+    """As `harness.published` keys it: "moe-i2.table1"."""
+    baseline: tuple[str, ...] | None = None
+    """The table's labels of the suite's baseline; None for "baseline", where the table has it."""
+
+
+class StandInForm(_Form):
+    """What else changes where reference models stand in for a suite's own."""
+
+    calibration: CalibrationForm = CalibrationForm(sequences=64, length=256)
+    """Of every step, but for the seed."""
+    calibrations: dict[str, CalibrationForm] = Field(default_factory=dict)
+    """By the corpus that the suite names, where that stands for something else."""
+    protocol: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the protocol, beside those of `STAND_IN`."""
+    options: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of every step of a method, by the method's name."""
+
+
 class _RecipeForm(_Form):
     name: str = Field(min_length=1)
     steps: tuple[dict[str, Any], ...] = Field(min_length=1)
     seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    families: tuple[str, ...] | None = Field(default=None, min_length=1)
+    published: str | dict[str, str | float] | None = None
 
 
 class _RecipeFileForm(_Form):
@@ -62,6 +103,8 @@ class _SuiteForm(_Form):
     protocol: Protocol = Protocol()
     calibration: CalibrationForm = CalibrationForm()
     recipes: tuple[_RecipeForm, ...] = ()
+    published: PublishedForm | None = None
+    reference: StandInForm = StandInForm()
 
 
 @dataclass(frozen=True)
@@ -80,6 +123,14 @@ class Recipe:
     name: str
     steps: tuple[Step, ...]
     seeds: tuple[int, ...]
+    families: tuple[str, ...] | None = None
+    """Families of models that get this recipe; None for all."""
+    published: Mapping[str, str | float] | None = None
+    """Which row of the published table this is: its "method", and columns that tell it apart."""
+
+    def fits(self, family: str) -> bool:
+        """Whether models of this family get the recipe."""
+        return self.families is None or family in self.families
 
 
 @dataclass(frozen=True)
@@ -96,6 +147,58 @@ class Suite:
     """The TOML as written."""
     source: str
     """The file, as errors name it."""
+    published: PublishedForm | None = None
+    reference: StandInForm = field(default_factory=StandInForm)
+    moved: bool = False
+    """Whether `models` are others than the file's."""
+
+    def where_model(self, number: int) -> str:
+        """Where a model was named."""
+        return "--models" if self.moved else self.where("models", number)
+
+    def on(self, models: Sequence[str]) -> Self:
+        """The same recipes on other models, as a suite of another name.
+
+        Where reference models stand in for others, protocol, calibrations and options change with
+        them, as the suite's `[reference]` says.
+
+        Args:
+            models: In place of the suite's; "reference" means all reference models.
+
+        Raises:
+            UserError: reference models and others together, which need different protocols.
+        """
+        every = (ref for name in models for ref in (MODELS if name == REFERENCE else (name,)))
+        refs = tuple(dict.fromkeys(every))
+        moved = replace(self, name=f"{self.name}@{_suffix(refs)}", models=refs, moved=True)
+        shipped = [ref in MODELS for ref in refs]
+        if not any(shipped) or all(ref in MODELS for ref in self.models):
+            return moved
+        if not all(shipped):
+            raise UserError(
+                "--models: reference models and others need different protocols; run them apart."
+            )
+        protocol = {**self.protocol.model_dump(mode="json"), **STAND_IN, **self.reference.protocol}
+        at = (REFERENCE, "protocol")
+        recipes = tuple(
+            replace(recipe, steps=tuple(self._stand_in(step) for step in recipe.steps))
+            for recipe in self.recipes
+        )
+        return replace(
+            moved,
+            protocol=fill(Protocol, protocol, text=self.text, source=self.source, at=at),
+            recipes=recipes,
+        )
+
+    def _stand_in(self, step: Step) -> Step:
+        form, ref = self.reference.calibration, step.calibration.ref
+        if ref in INSTRUCTIONS:
+            form = CalibrationForm(ref="reference-instructions")
+        form = self.reference.calibrations.get(ref, form)
+        if form.seed is None:
+            form = form.model_copy(update={"seed": step.calibration.seed})
+        options = {**step.options, **self.reference.options.get(step.method, {})}
+        return Step(step.method, options, form)
 
     def where(self, *path: str | int) -> str:
         """`file:line` of a key, or of the nearest enclosing table that is written down."""
@@ -144,7 +247,17 @@ class Suite:
         """A suite from TOML text; `source` is what errors call the file."""
         data = _tables(text, source)
         form = fill(_SuiteForm, data, text=text, source=source)
-        draft = cls(name, form.title or name, form.models, (), form.protocol, text, source)
+        draft = cls(
+            name,
+            form.title or name,
+            form.models,
+            (),
+            form.protocol,
+            text,
+            source,
+            form.published,
+            form.reference,
+        )
         _refuse_twins(draft, "models", list(form.models), "model", ())
         _refuse_twins(draft, "recipes", [r.name for r in form.recipes], "recipe", ("name",))
         recipes = [Recipe(BASELINE, (), form.seeds[:1])]
@@ -156,7 +269,18 @@ class Suite:
                 _step(raw, form.calibration, draft, ("recipes", number, "steps", position))
                 for position, raw in enumerate(recipe.steps)
             )
-            recipes.append(Recipe(recipe.name, steps, recipe.seeds or form.seeds))
+            row = recipe.published
+            if isinstance(row, str):
+                row = {"method": row}
+            recipes.append(
+                Recipe(
+                    recipe.name,
+                    steps,
+                    recipe.seeds or form.seeds,
+                    recipe.families,
+                    row,
+                )
+            )
         return replace(draft, recipes=tuple(recipes))
 
 
@@ -207,6 +331,14 @@ def _step(
     place = (*at, "calibration")
     form = fill(CalibrationForm, merged, text=draft.text, source=draft.source, at=place)
     return Step(name, options, form)
+
+
+def _suffix(refs: Sequence[str]) -> str:
+    """What tells the results on other models from the suite's own; fit for a folder's name."""
+    if set(refs) == set(MODELS):
+        return REFERENCE
+    names = (ref if ref in MODELS else ref.rstrip("/").rpartition("/")[2] for ref in refs)
+    return re.sub(r"[^A-Za-z0-9_+-]+", "-", "+".join(names))
 
 
 def _refuse_twins(

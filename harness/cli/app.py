@@ -7,7 +7,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from harness.cli import compress, doctor, evaluate, leaderboard, listing, plot, run, show
+from harness.cli import (
+    compress,
+    doctor,
+    evaluate,
+    gate,
+    leaderboard,
+    listing,
+    plot,
+    run,
+    show,
+    verdict,
+)
 from harness.errors import UserError
 
 USER_ERROR = 2
@@ -42,7 +53,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (run, leaderboard, plot, compress, evaluate, listing, show, doctor):
+for verb in (run, leaderboard, verdict, gate, plot, compress, evaluate, listing, show, doctor):
     verb.add(app)
 
 

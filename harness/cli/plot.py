@@ -1,4 +1,4 @@
-"""`moebench plot`: accuracy against size of a suite that was run."""
+"""`moebench plot`: the figures of a suite that was run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ def plot(
         typer.Option(metavar="DIR", help="Folder for the files; the suite's results without it."),
     ] = None,
 ) -> None:
-    """Draw accuracy against size as PNG and SVG, and print where the files are."""
-    from harness.report.plot import accuracy_against_size
+    """Draw accuracy against size, and what the methods noted, as PNG and SVG; print the paths."""
+    from harness.report.figures.draw import draw
+    from harness.report.figures.paper import judged
     from harness.store import Store, no_space
 
     store = Store(results / Path(suite).stem)
@@ -32,5 +33,5 @@ def plot(
     folder = out or store.folder
     with no_space(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for path in accuracy_against_size(store.planned(), protocol, folder):
+        for path in draw(store.planned(), protocol, folder, judged(store)):
             typer.echo(str(path))

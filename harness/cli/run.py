@@ -18,6 +18,12 @@ def add(app: typer.Typer) -> None:
 def run(
     suite: SuiteName,
     results: Results = Path("results"),
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL", help="In place of the suite's; repeatable. 'reference': all of them."
+        ),
+    ] = None,
     only: Annotated[
         str | None,
         typer.Option(metavar="PATTERN", help="Part of a row, a model, or a cell id's start."),
@@ -36,11 +42,14 @@ def run(
     """Run every cell of a suite that has no result yet, then write its leaderboard and plots.
 
     Finished cells are never run again, however the run ended; cells that failed are. Exit code 1
-    says that a cell failed. A refused cell is a result.
+    says that a cell failed. A refused cell is a result. On other models than the suite's the
+    results are in a folder of their own, SUITE@MODEL.
     """
     from harness.suite import Suite
 
     loaded = Suite.load(suite)
+    if models:
+        loaded = loaded.on(models)
     if dry_run:
         from harness.dry import preview
 

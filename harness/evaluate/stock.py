@@ -24,6 +24,7 @@ FOLDERS = {
     "boolq": "super_glue/boolq",
     "gsm8k": "gsm8k",
     "hellaswag": "hellaswag",
+    "hendrycks_math": "hendrycks_math",
     "mmlu": "mmlu/default",
     "openbookqa": "openbookqa",
     "piqa": "piqa",

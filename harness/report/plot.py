@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.protocol import Protocol
 from harness.record import Record
 from harness.report.board import Row
 from harness.report.columns import AVERAGE
+from harness.report.figures.page import ACROSS, COLOURS, HEIGHT, MARKERS, OWN, STYLE, WIDTH, save
 from harness.report.footnotes import REFERENCE
 from harness.report.leaderboard import leaderboard
 
@@ -22,25 +23,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+__all__ = ["COLOURS", "MARKERS", "accuracy_against_size"]
+
 SIZES = {
     "artifact": ("size.artifact_bytes", "artifact size"),
     "parameters": ("size.nonzero_parameters", "nonzero parameters"),
 }
 """File name to the column of the size and its name in words."""
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#6B6B6B")
-"""Told apart by colour-blind readers (after Okabe and Ito, yellow and black left out)."""
-MARKERS = "osD^vPXph<>"
-STYLE: dict[Any, Any] = {
-    "svg.hashsalt": "moebench",
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "legend.fontsize": 10,
-}
-WIDTH, HEIGHT = 5.0, 4.0
-"""Of a panel, in inches; a panel that stands alone is wider."""
-ACROSS = 3
-"""Panels side by side."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +65,7 @@ def accuracy_against_size(
     with mpl.rc_context(STYLE):
         for name, (key, size) in SIZES.items():
             figure = _figure(rows, key, size, len(protocol.average))
-            for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-                paths.append(folder / f"accuracy-against-{name}{suffix}")
-                figure.savefig(paths[-1], dpi=150, metadata=metadata)
+            paths += save(figure, folder, f"accuracy-against-{name}")
     return paths
 
 
@@ -176,7 +163,7 @@ def _legend(figure: Figure, columns: int, reference: bool) -> None:
         return
     note = "Points: means over seeds; bars: one standard deviation."
     if reference:
-        note += f"\n{REFERENCE}... are small models trained for this package."
+        note += f"\n{OWN}"
     figure.legend(
         handles=list(entries.values()),
         labels=list(entries),

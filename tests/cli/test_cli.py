@@ -16,7 +16,10 @@ from harness.suite import CalibrationForm
 
 from .conftest import Run
 
-VERBS = ("run", "leaderboard", "plot", "compress", "evaluate", "list", "show", "doctor")
+VERBS = (
+    *("run", "leaderboard", "verdict", "gate", "plot"),
+    *("compress", "evaluate", "list", "show", "doctor"),
+)
 
 
 def test_help_names_every_verb(moebench: Run) -> None:

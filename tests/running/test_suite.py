@@ -108,7 +108,9 @@ def test_twins_point_at_the_second_and_name_the_first() -> None:
 
 
 def test_unknown_keys_name_those_that_exist() -> None:
-    assert "Known: name, steps, seeds." in fault(GOOD.replace("seeds = [5]", "sead = [5]"))
+    assert "Known: name, steps, seeds, families, published." in fault(
+        GOOD.replace("seeds = [5]", "sead = [5]")
+    )
 
 
 def test_the_suites_that_ship_have_the_right_shape() -> None:

@@ -1,0 +1,53 @@
+"""`moebench gate`: has anything become worse than in an earlier run?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Results, SuiteName
+
+REGRESSED = 1
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("gate", epilog="Example: moebench gate regression --baseline results/regression")(
+        gate
+    )
+
+
+def gate(
+    suite: SuiteName,
+    baseline: Annotated[
+        Path, typer.Option(metavar="DIR", help="The earlier results of the suite, DIR/records.")
+    ],
+    results: Results = Path("results"),
+    margin: Annotated[
+        float, typer.Option(min=0, metavar="POINTS", help="Accuracy that may be lost.")
+    ] = 3.0,
+    perplexity: Annotated[
+        float, typer.Option(min=0, metavar="PERCENT", help="Perplexity that may be gained.")
+    ] = 5.0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 1 where it cannot be told, too.")
+    ] = False,
+) -> None:
+    """Compare the results of a suite with earlier ones, item by item; nothing is run.
+
+    Exit code 0: no row regressed. 1: one did, or with --strict one cannot be told. 2: the two
+    cannot be compared.
+    """
+    from harness.gate import Margins, verdict_of
+    from harness.gate import gate as judge
+    from harness.report.gate_table import gate_table
+    from harness.store import Store
+
+    margins = Margins(accuracy=margin / 100, perplexity=perplexity / 100)
+    rows = judge(Store(results / Path(suite).stem), Store(baseline), margins)
+    typer.echo(gate_table(rows, margins), nl=False)
+    outcome = verdict_of(rows)
+    if outcome == "regressed" or (strict and outcome == "cannot tell"):
+        raise typer.Exit(REGRESSED)

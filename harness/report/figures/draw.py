@@ -1,0 +1,60 @@
+"""All figures of a suite: functions of its records and their notes.
+
+A figure whose data no record has is not drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from harness.protocol import Protocol
+from harness.record import Record
+from harness.report.figures.dropping import dropping
+from harness.report.figures.field import field
+from harness.report.figures.importance import importance
+from harness.report.figures.page import STYLE, Drawing, save
+from harness.report.figures.paper import paper
+from harness.report.figures.search import search
+from harness.report.figures.similarity import similarity
+from harness.report.figures.usage import usage
+from harness.report.plot import accuracy_against_size
+from harness.verdict import Verdicts
+
+FIGURES: tuple[Callable[[Sequence[Record], Protocol], Iterator[Drawing]], ...] = (
+    dropping,
+    usage,
+    similarity,
+    importance,
+    search,
+    field,
+)
+
+
+def draw(
+    records: Sequence[Record], protocol: Protocol, folder: Path, verdicts: Verdicts | None = None
+) -> list[Path]:
+    """Draw accuracy against size, and every figure that the records have the data for.
+
+    Args:
+        records: Of one protocol, in any order; only those that are ok are drawn.
+        protocol: The one that the records were made under.
+        folder: Made if it does not exist.
+        verdicts: On a published table, which follow from the records too.
+
+    Returns:
+        A PNG and an SVG for each figure; the same records give the same bytes.
+
+    Raises:
+        UserError: a record of another protocol, or two records for one row and seed.
+    """
+    import matplotlib as mpl
+
+    paths = accuracy_against_size(records, protocol, folder)
+    with mpl.rc_context(STYLE):
+        for figure in FIGURES:
+            for name, drawn in figure(records, protocol):
+                paths += save(drawn, folder, name)
+        for name, drawn in paper(verdicts) if verdicts else ():
+            paths += save(drawn, folder, name)
+    return paths

@@ -1,0 +1,139 @@
+"""Accuracy against experts, MoE layers and blocks removed (C-MoE, figures 3 and 5)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from harness.protocol import Protocol
+from harness.record import Record
+from harness.report.board import Row
+from harness.report.columns import AVERAGE, average
+from harness.report.entries import entries
+from harness.report.figures.levels import levels, spread
+from harness.report.figures.page import Drawing, Panel, page, plain, style
+from harness.report.figures.removed import Removed, Unit, experts_of, removed
+from harness.report.leaderboard import leaderboard
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+UNITS: dict[Unit, str] = {
+    "experts": "experts removed per MoE layer",
+    "layers": "MoE layers removed",
+    "blocks": "blocks removed",
+}
+BUDGET = ("keep", "ratio", "drop", "seed")
+"""Options that say how much, or how chance falls, and not which method it is."""
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """One record with an average accuracy."""
+
+    model: str
+    method: str
+    options: Mapping[str, Any]
+    """Without the budget."""
+    removed: Removed
+    accuracy: float
+    """In %."""
+
+
+def dropping(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
+    """A figure for each unit that single-step recipes removed; a panel per model."""
+    points = list(_dropped(records, protocol))
+    rows = leaderboard(records, protocol).rows
+    for unit, words in UNITS.items():
+        mine = [point for point in points if point.removed.unit == unit]
+        names = _series(mine)
+        panels = [
+            Panel(
+                model,
+                partial(
+                    _panel,
+                    points=list(group),
+                    names=names,
+                    rows=[row for row in rows if row.model == model],
+                    words=words,
+                ),
+            )
+            for model, group in groupby(mine, key=lambda point: point.model)
+        ]
+        if panels:
+            title = f"Average accuracy on {len(protocol.average)} tasks against {words}"
+            note = "Points: means over seeds; bars: one standard deviation."
+            yield Drawing(f"accuracy-against-{unit}-removed", page(title, panels, note))
+
+
+def _dropped(records: Sequence[Record], protocol: Protocol) -> Iterator[Dropped]:
+    experts = experts_of(records)
+    for entry in entries(records, protocol):
+        for record in entry.ok:
+            gone = removed(record, experts.get(record.model.sha256, {}))
+            accuracy = average(record, protocol)
+            if gone and accuracy is not None:
+                step = record.recipe[0]
+                options = {k: v for k, v in step.options.items() if k not in BUDGET}
+                yield Dropped(entry.model, step.method, options, gone, 100 * accuracy)
+
+
+def _series(points: Sequence[Dropped]) -> dict[tuple[str, str], str]:
+    """Method and options to the name of a line: the options only where a method has several."""
+    varied: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for point in points:
+        for option, value in point.options.items():
+            varied[point.method][option].add(str(value))
+    names = {}
+    for point in points:
+        told = [
+            f"{option} {value}" if isinstance(value, (bool, int, float)) else str(value)
+            for option, value in sorted(point.options.items())
+            if len(varied[point.method][option]) > 1
+        ]
+        names[_key(point)] = ", ".join([point.method, *told])
+    return dict(sorted(names.items(), key=lambda item: item[1]))
+
+
+def _key(point: Dropped) -> tuple[str, str]:
+    return point.method, str(sorted(point.options.items()))
+
+
+def _panel(
+    axes: Axes,
+    points: Sequence[Dropped],
+    names: Mapping[tuple[str, str], str],
+    rows: Sequence[Row],
+    words: str,
+) -> None:
+    base = next(
+        (r.values[AVERAGE].mean for r in rows if r.kind == "baseline" and AVERAGE in r.values), None
+    )
+    levels(axes, rows)
+    for place, (key, name) in enumerate(names.items()):
+        found: dict[float, list[float]] = defaultdict(list)
+        for point in points:
+            if _key(point) == key:
+                found[point.removed.count].append(point.accuracy)
+        if not found:
+            continue
+        if base is not None:
+            found[0.0] = [100 * base]
+        counts = sorted(found)
+        means, deviations = zip(*(spread(found[count]) for count in counts), strict=True)
+        axes.errorbar(
+            counts,
+            means,
+            yerr=deviations if any(deviations) else None,
+            capsize=3,
+            label=name,
+            **style(place),
+        )
+    plain(axes, whole=True)
+    total = max((point.removed.of or 0 for point in points), default=0)
+    axes.set_xlabel(f"{words} (of {total})" if total else words)
+    axes.set_ylabel("average accuracy (%)")

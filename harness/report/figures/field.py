@@ -1,0 +1,117 @@
+"""What the K and T of MoE-I²'s reception field do (figure 5)."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from harness.protocol import Protocol
+from harness.record import Record
+from harness.report.columns import average
+from harness.report.entries import entries
+from harness.report.figures.levels import spread
+from harness.report.figures.page import Drawing, Panel, page, plain, style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+METHOD = "moe-i2-prune"
+WORDS = {"best": "K (subsets per layer)", "field": "T (layers per field)"}
+Settings = dict[tuple[int, int], list[Record]]
+"""(K, T) to the records of all seeds."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Recipes of one model that differ in K and T alone."""
+
+    model: str
+    row: str
+    """The first of them."""
+    records: Settings
+
+
+def field(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
+    """Accuracy and perplexities against K and T, where a suite has recipes that differ in them."""
+    measures: dict[str, Callable[[Record], float | None]] = {}
+    if protocol.average:
+        measures["average accuracy (%)"] = partial(_accuracy, protocol=protocol)
+    for name in protocol.perplexity:
+        measures[f"perplexity, {name}"] = partial(_perplexity, name=name)
+    sweeps = _sweeps(records, protocol)
+    several = len({sweep.model for sweep in sweeps}) < len(sweeps)
+    panels = []
+    for sweep in sweeps:
+        title = f"{sweep.model}\n{sweep.row}, ..." if several else sweep.model
+        for words, read in measures.items():
+            points = _points(sweep.records, read)
+            if len(points) > 1:
+                panels.append(Panel(title, partial(_panel, points=points, words=words)))
+    if panels:
+        title = "K and T of the reception field"
+        note = "Points: means over seeds; bars: one standard deviation."
+        yield Drawing("reception-field", page(title, panels, note))
+
+
+def _sweeps(records: Sequence[Record], protocol: Protocol) -> list[Sweep]:
+    found: dict[str, Sweep] = {}
+    for entry in entries(records, protocol):
+        for record in entry.ok:
+            steps = [step for step in record.recipe if step.method == METHOD]
+            if len(steps) != 1:
+                continue
+            rest = [
+                [step.method, {k: v for k, v in step.options.items() if k not in (*WORDS, "seed")}]
+                for step in record.recipe
+            ]
+            key = json.dumps([entry.model, rest], sort_keys=True)
+            sweep = found.setdefault(key, Sweep(entry.model, entry.name, defaultdict(list)))
+            options = steps[0].options
+            sweep.records[options["best"], options["field"]].append(record)
+    return [sweep for sweep in found.values() if len(sweep.records) > 1]
+
+
+def _points(
+    records: Settings, read: Callable[[Record], float | None]
+) -> dict[tuple[int, int], tuple[float, float]]:
+    """(K, T) to mean and standard deviation."""
+    points = {}
+    for setting, seeds in records.items():
+        values = [value for record in seeds if (value := read(record)) is not None]
+        if values:
+            points[setting] = spread(values)
+    return points
+
+
+def _panel(axes: Axes, points: Mapping[tuple[int, int], tuple[float, float]], words: str) -> None:
+    values = [sorted({setting[axis] for setting in points}) for axis in (0, 1)]
+    across = 0 if len(values[0]) >= len(values[1]) else 1
+    names = list(WORDS.values())
+    for place, line in enumerate(values[1 - across]):
+        mine = sorted(setting for setting in points if setting[1 - across] == line)
+        deviations = [points[setting][1] for setting in mine]
+        axes.errorbar(
+            [setting[across] for setting in mine],
+            [points[setting][0] for setting in mine],
+            yerr=deviations if any(deviations) else None,
+            capsize=3,
+            label=f"{names[1 - across][0]} = {line}",
+            **style(place),
+        )
+    plain(axes)
+    axes.set_xlabel(names[across])
+    axes.set_ylabel(words)
+    axes.set_xticks(values[across])
+
+
+def _accuracy(record: Record, *, protocol: Protocol) -> float | None:
+    value = average(record, protocol)
+    return None if value is None else 100 * value
+
+
+def _perplexity(record: Record, *, name: str) -> float | None:
+    return record.perplexity[name].value if name in record.perplexity else None

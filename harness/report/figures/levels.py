@@ -1,0 +1,33 @@
+"""Accuracy of a row, and the lines that it is to be seen against."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from harness.report.board import Row
+from harness.report.columns import AVERAGE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def levels(axes: Axes, rows: Sequence[Row]) -> None:
+    """The baseline's average accuracy, and what guessing gets, as horizontal lines."""
+    for row in rows:
+        if row.kind == "method" or AVERAGE not in row.values:
+            continue
+        base = row.kind == "baseline"
+        axes.axhline(
+            100 * row.values[AVERAGE].mean,
+            color="black",
+            linestyle="--" if base else ":",
+            linewidth=1 if base else 1.2,
+            label="baseline" if base else "mean of max(chance, majority)",
+        )
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and sample standard deviation (0 of one value)."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

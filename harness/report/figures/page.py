@@ -1,0 +1,144 @@
+"""A page of panels in the style of all plots, and how it is written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.report.footnotes import REFERENCE
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#6B6B6B")
+"""Told apart by colour-blind readers (after Okabe and Ito, yellow and black left out)."""
+MARKERS = "osD^vPXph<>"
+HEAT = "cividis"
+"""Of heat maps; the same to readers with and without red-green blindness."""
+GONE = "#E4E4E4"
+"""Where a heat map has nothing."""
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "moebench",
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "legend.fontsize": 10,
+}
+WIDTH, HEIGHT = 5.0, 4.0
+"""Of a panel, in inches; a panel that stands alone is wider."""
+ACROSS = 3
+"""Panels side by side."""
+OWN = f"{REFERENCE}... are small models trained for this package."
+MOST = 12
+"""Panels on one page; more cannot be read."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One pair of axes."""
+
+    title: str
+    draw: Callable[[Axes], None]
+
+
+class Drawing(NamedTuple):
+    """A figure and the name of its files, without suffix."""
+
+    name: str
+    figure: Figure
+
+
+def page(title: str, panels: Sequence[Panel], note: str = "") -> Figure:
+    """A figure of at most `MOST` panels, one legend for all of them below.
+
+    Args:
+        title: Of the figure; says how many panels were left out, if any were.
+        panels: At least one.
+        note: Above the legend.
+    """
+    from matplotlib.figure import Figure
+
+    shown = panels[:MOST]
+    if len(shown) < len(panels):
+        title += f" (the first {MOST} of {len(panels)})"
+    across = min(len(shown), ACROSS)
+    down = math.ceil(len(shown) / across)
+    if any(REFERENCE in text for text in (title, *(panel.title for panel in shown))):
+        note = f"{note}\n{OWN}".strip()
+    lines = max(panel.title.count("\n") for panel in shown)
+    height = (HEIGHT + 0.2 * lines) * down
+    figure = Figure((WIDTH * max(across, 1.4), height), layout="constrained")
+    figure.suptitle(title, fontsize=13)
+    places = figure.subplots(down, across, squeeze=False).flatten()
+    for place, panel in zip(places, shown, strict=False):
+        place.set_title(panel.title)
+        panel.draw(place)
+    for place in places[len(shown) :]:
+        place.set_axis_off()
+    figure.set_figheight(height + 0.5 + 0.25 * _legend(figure, note))
+    return figure
+
+
+def plain(axes: Axes, *, whole: bool = False) -> None:
+    """A light grid and no box.
+
+    Args:
+        axes: Where.
+        whole: Numbers below are whole: a block or a generation.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if whole:
+        axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
+    axes.grid(alpha=0.25, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, note: str) -> int:
+    """What the labels in all panels mean, each once, below them; the number of its lines."""
+    entries: dict[str, Artist] = {}
+    for axes in figure.axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if not entries:
+        figure.supxlabel(note, fontsize=9)
+        return note.count("\n")
+    longest = max(len(label) for label in entries)
+    columns = max(min(int(figure.get_figwidth() / (0.085 * longest + 0.6)), len(entries)), 1)
+    figure.legend(
+        handles=list(entries.values()),
+        labels=list(entries),
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        title=note or None,
+        title_fontsize=9,
+    )
+    return math.ceil(len(entries) / columns) + note.count("\n")
+
+
+def style(place: int) -> dict[str, Any]:
+    """Colour and marker of the series at `place`, and how all of them look."""
+    return {
+        "color": COLOURS[place % len(COLOURS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "markersize": 7,
+        "markeredgecolor": "white",
+        "markeredgewidth": 0.7,
+        "linewidth": 1.6,
+        "alpha": 0.9,
+    }
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a PNG and an SVG; the same figure gives the same bytes."""
+    paths = []
+    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
+        paths.append(folder / f"{name}{suffix}")
+        figure.savefig(paths[-1], dpi=150, metadata=metadata)
+    return paths
