@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.calibration.states import Arguments, run
+from harness.errors import Refused
 from harness.model.experts import NOWHERE, Experts
 from harness.model.matrices import Matrix
 from harness.model.view import Block
@@ -145,6 +146,8 @@ class Seen:
         return F.linear(inner, self.block.weight(f"{name}.u"))
 
     def _flat(self, name: str) -> Tensor:
+        if name not in self._captured:
+            raise Refused(f"block {self.block.index} has no {name} to observe: it is dense.")
         tensor = self._captured[name]
         flat = tensor.reshape(-1, tensor.shape[-1])
         return flat if self._valid is None else flat[self._valid.to(flat.device)]

@@ -114,7 +114,7 @@ def counted_macs(lm: PreTrainedModel, tokens: int) -> Counter[str]:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*torch.jit")
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", message=".*Python integer.*")
         macs = Counter(analysis.by_operator())
     _refuse_uncounted(analysis.unsupported_ops())
     # Some versions of transformers spell position x frequency as a matrix product.

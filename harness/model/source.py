@@ -245,9 +245,24 @@ def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBa
         )
         if _loses_spaces(found):
             found = PreTrainedTokenizerFast.from_pretrained(source, local_files_only=here)
+        if _forgets_bos(found, source, here):
+            found = type(found).from_pretrained(source, local_files_only=here, add_bos_token=True)
         return found
     except Exception as error:  # tokenizers raises a plain Exception for a corrupt file
         raise UserError(f"the tokenizer of {ref} cannot be read: {_first(error)}.") from error
+
+
+def _forgets_bos(tokenizer: PreTrainedTokenizerBase, source: str | Path, here: bool) -> bool:
+    """Whether tokenizer_config.json asks for a BOS and none comes.
+
+    transformers 5 ignores `add_bos_token` where there is a tokenizer.json; DeepSeek's has no such
+    step, and its models would be scored without the BOS they were trained with.
+    """
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    asked = get_tokenizer_config(source, local_files_only=here).get("add_bos_token")
+    bos = tokenizer.bos_token_id
+    return asked is True and bos is not None and tokenizer("a")["input_ids"][:1] != [bos]
 
 
 def _loses_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:

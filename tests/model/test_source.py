@@ -222,3 +222,15 @@ def test_byte_level_tokenizers_keep_their_spaces(
     (tmp_path / "again" / "config.json").write_text((tmp_path / "config.json").read_text())
     again = load_tokenizer(tmp_path / "again", "again")
     assert again.encode("read a b") == tokenizer.encode("read a b")
+
+
+def test_a_bos_that_the_tokenizer_config_asks_for_is_added(tmp_path: Path) -> None:
+    words = Tokenizer(models.BPE({"<s>": 0, "a": 1, "\u0120": 2}, []))
+    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words.add_special_tokens(["<s>"])
+    words.save(str(tmp_path / "tokenizer.json"))
+    config = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>"}
+    for asked, wanted in ((True, [0, 1]), (False, [1])):
+        config_file = tmp_path / "tokenizer_config.json"
+        config_file.write_text(json.dumps(config | {"add_bos_token": asked}))
+        assert load_tokenizer(tmp_path, "mine")("a")["input_ids"] == wanted
