@@ -152,7 +152,16 @@ def factored(model: MoEModel) -> None:
     model.apply(SkipExperts(block=3, beta=0.5))
 
 
-@pytest.mark.parametrize("before", [uneven, merged, factored])
+@pytest.mark.parametrize(
+    ("before", "family"),
+    [
+        (uneven, "mixtral"),
+        (uneven, "qwen2_moe"),
+        (uneven, "deepseek_v2"),
+        (merged, "mixtral"),
+        (factored, "deepseek_v2"),
+    ],
+)
 @pytest.mark.parametrize(("name", "options"), CASES, ids=CASE_IDS)
 def test_compressed_models(
     name: str,

@@ -114,3 +114,17 @@ def test_a_model_on_disk_has_its_real_cells(checkpoint: Path, store: Store) -> N
     assert standing(baseline, store) == (baseline.id, "to run")
     store.write(baseline.record("ok", 1.0), [])
     assert standing(baseline, store) == (baseline.id, "done")
+
+
+@pytest.mark.parametrize(
+    ("row", "share"),
+    [("P 25 %", "25.00"), ("P 25 % + D (Mixtral)", "51.79"), ("P 25 % + D (Qwen)", "53.98")],
+)
+def test_the_shares_of_moe_i2_table_1(
+    row: str, share: str, no_network: None, tmp_path: Path
+) -> None:
+    """As the paper prints them, from the suite's own recipes on full-size models."""
+    family = "Qwen" if "Qwen" in row else "Mixtral"
+    lines = preview(Suite.load("moe-i2-table1"), tmp_path, only=row)
+    line = next(line for line in lines if f"  {row}  " in line and family in line)
+    assert f"expert parameters {MINUS}{share} %" in line
