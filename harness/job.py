@@ -24,6 +24,8 @@ class Job:
     """Empty, for the artifact and the log."""
     cache: Path
     """Of statistics, shared by all runs."""
+    streaming: bool = False
+    """Hold only a few blocks in memory while compressing; the result is the same to the bit."""
 
     @property
     def artifact(self) -> Path:

@@ -44,7 +44,7 @@ def compress_to(folder: Path, job: Job, say: Say) -> Compressed:
     from harness.model import artifact
 
     say("loading the model")
-    model = open_base(job.cell)
+    model = open_base(job.cell, streaming=job.streaming)
     found = run_steps(model, job, say)
     say("saving the artifact")
     artifact.save(
@@ -135,7 +135,7 @@ def keep(tokens: Tokens, path: Path) -> None:
         tokens.save(path)
 
 
-def open_base(cell: Cell) -> MoEModel:
+def open_base(cell: Cell, *, streaming: bool = False) -> MoEModel:
     """The base model as the protocol runs it."""
     import torch
 
@@ -148,6 +148,7 @@ def open_base(cell: Cell) -> MoEModel:
         device=device(),
         experts=protocol.experts_implementation,
         attention=protocol.attention_implementation,
+        streaming=streaming,
     )
 
 

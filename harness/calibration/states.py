@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from harness.model.versions import Version
 from harness.model.view import MoEModel
 
 Arguments = dict[str, Any]
@@ -53,13 +54,15 @@ class States:
         self._batches = batches
         self._make = None
 
-    def through(self, index: int, layer: nn.Module, key: str) -> States:
-        """The states that leave `layer`, which stands at block `index`."""
+    def through(self, index: int, version: Version, key: str) -> States:
+        """The states that leave this version of block `index`."""
 
         def make() -> list[Tensor]:
+            entering = self.batches  # first: they may come out of another block
+            layer = version.load()
             return [
                 run(layer, hidden, self.trace.arguments(batch, index))
-                for batch, hidden in enumerate(self.batches)
+                for batch, hidden in enumerate(entering)
             ]
 
         return States(digest(self.key, key), self.trace, make, after=index)

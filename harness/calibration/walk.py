@@ -18,7 +18,7 @@ from harness.calibration.statistic import Statistic
 from harness.calibration.statistics import Outputs, TokenCount
 from harness.calibration.tokens import Tokens
 from harness.edits import Edit
-from harness.model.shell import shell
+from harness.model.versions import Version
 from harness.model.view import Block, MoEModel
 
 Follow = Literal["edited", "original", "both"]
@@ -38,14 +38,14 @@ class LiveBlock(Block):
         model: MoEModel,
         index: int,
         inputs: States,
-        pinned: tuple[nn.Module, str] | None = None,
+        pinned: tuple[Version, str] | None = None,
     ) -> None:
         super().__init__(model, index, pinned[0] if pinned else None)
         self.inputs = inputs
         self.original: LiveBlock = self
         self._calibration = calibration
         self._pinned_key = pinned[1] if pinned else None
-        self._ran: tuple[nn.Module, list[Tensor]] | None = None
+        self._ran: tuple[Version, list[Tensor]] | None = None
 
     @property
     def key(self) -> str:
@@ -78,27 +78,31 @@ class LiveBlock(Block):
 
     def run(self, inputs: States, *edits: Edit) -> States:
         """What the block would output with these edits; changes nothing."""
-        layer = self.edited(*edits)
-        if layer is None:
+        version = self._edited(*edits)
+        if version is None:
             return inputs
         what = digest(self._own_key, *(str(edit.data()) for edit in edits))
-        return inputs.through(self.index, layer, what)
+        return inputs.through(self.index, version, what)
 
     def edited(self, *edits: Edit) -> nn.Module | None:
         """The decoder layer with these edits, on a shell; None where they drop the block."""
-        layer: nn.Module | None = self.layer
+        version = self._edited(*edits)
+        return None if version is None else version.load()
+
+    def _edited(self, *edits: Edit) -> Version | None:
+        version: Version | None = self.version
         for edit in edits:
-            layer = edit.apply(shell(layer), self.model.family) if layer is not None else None
-        return layer
+            version = version.edited(edit, self.model.family) if version is not None else None
+        return version
 
     def outputs(self) -> States:
         """The states that leave the block as it is now; what `collect` ran is not run again."""
-        layer = self.layer
-        after = self.inputs.through(self.index, layer, self._own_key)
+        version = self.version
+        after = self.inputs.through(self.index, version, self._own_key)
 
         def make() -> list[Tensor]:
             ran = self._ran
-            return ran[1] if ran is not None and ran[0] is layer else after.batches
+            return ran[1] if ran is not None and ran[0] is version else after.batches
 
         return States(after.key, after.trace, make, after.after)
 
@@ -114,7 +118,7 @@ class LiveBlock(Block):
             for statistic in statistics:
                 statistic.update(seen)
             outputs.append(output)
-        self._ran = (self.layer, outputs)
+        self._ran = (self.version, outputs)
 
 
 class Calibration:
@@ -171,6 +175,7 @@ class Calibration:
         found = model.snapshot()
         numbers = list(found)
         edited = original = Trace(model, list(self.batches()), self.key).start()
+        model.hold(1 + (size if isinstance(size, int) else max(size, default=1)))
         with model.walking() as passed:
             for group in _grouped(numbers, size):
                 left = [index for index in group if index in model.numbers]
@@ -194,7 +199,7 @@ class Calibration:
         model: MoEModel,
         group: Sequence[int],
         states: States,
-        found: Mapping[int, tuple[nn.Module, str]] | None = None,
+        found: Mapping[int, tuple[Version, str]] | None = None,
     ) -> list[LiveBlock]:
         """Consecutive blocks, each entered by what leaves the one before."""
         blocks = []
@@ -231,10 +236,12 @@ class Calibration:
             states: As `LiveBlock.run` gives them, all leaving the same block.
         """
         current = list(states)
+        for one in current:
+            one.materialise()
         for index in model.numbers:
-            layer, key = model.layer(index), model.key(index)
+            version, key = model.version(index), model.key(index)
             current = [
-                one.through(index, layer, key) if index > one.after else one for one in current
+                one.through(index, version, key) if index > one.after else one for one in current
             ]
             for one in current:
                 one.materialise()
@@ -291,5 +298,6 @@ def _advance(model: MoEModel, states: States, window: Sequence[LiveBlock]) -> St
         if block.inputs is states:
             states = block.outputs()
         else:
-            states = states.through(block.index, model.layer(block.index), model.key(block.index))
+            version, key = model.version(block.index), model.key(block.index)
+            states = states.through(block.index, version, key)
     return states

@@ -51,6 +51,9 @@ def compress(
     seed: Annotated[int, typer.Option(min=0, help="Of the method and the calibration draw.")] = 0,
     dtype: DType = "float32",
     data_root: DataRoot = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Hold only a few blocks in memory at a time.")
+    ] = False,
 ) -> None:
     """Compress a model and save it as an artifact, which `moebench evaluate` and suites take.
 
@@ -74,7 +77,7 @@ def compress(
         steps = from_file(recipe, form)
     else:
         steps = [from_options(method or "", set_ or [], form)]
-    for name, value in carry_out(model, steps, seed, dtype, data_root, out):
+    for name, value in carry_out(model, steps, seed, dtype, data_root, out, streaming=streaming):
         typer.echo(f"{name:<12} {value}")
     say(f"Wrote {out}. Next: moebench evaluate {out}")
 
@@ -119,7 +122,14 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def carry_out(
-    ref: str, steps: Sequence[Step], seed: int, dtype: Any, data_root: Path | None, out: Path
+    ref: str,
+    steps: Sequence[Step],
+    seed: int,
+    dtype: Any,
+    data_root: Path | None,
+    out: Path,
+    *,
+    streaming: bool = False,
 ) -> list[tuple[str, str]]:
     """Compress and save; name and value of what it came to."""
     from harness.cell import Cell, resolve
@@ -136,7 +146,8 @@ def carry_out(
     protocol = Protocol(dtype=dtype)
     resolved = resolve(Recipe("", tuple(steps), (seed,)), seed)
     cell = Cell("", describe(ref), "", resolved, seed, protocol, "")
-    job = Job(cell, data_root_of(ref, data_root), out.parent, cache_folder())
+    data = data_root_of(ref, data_root)
+    job = Job(cell, data, out.parent, cache_folder(), streaming)
     found = compress_to(out, job, lambda phase: say(f"{phase} ..."))
     for warning in found.warnings:
         say(f"warning: {warning}")

@@ -10,24 +10,25 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.edits import parse
 from harness.errors import UserError
-from harness.model.checkpoint import read_json, weight_files
+from harness.model.checkpoint import INDEX, read_json, weight_files
 from harness.model.source import EDITS_FILE, build_on_meta, read_config, tokenizer_source
 from harness.model.view import MoEModel
 
 FORMAT = 1
-_LAYER = "model.layers."
+LAYER = "model.layers."
+"""What comes before a block's number in the names of its tensors."""
 
 
 def save(
@@ -38,6 +39,8 @@ def save(
     calibration: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write an artifact; the folder appears whole or not at all.
+
+    Of a streamed model every block gets a file of its own, and one is in memory at a time.
 
     Args:
         model: The compressed model.
@@ -78,20 +81,47 @@ def _write(
         "edits": [edit.data() for edit in model.edits],
     }
     (folder / EDITS_FILE).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
-    save_torch_state_dict(state(model), str(folder))
+    if model.streamed:
+        _write_parts(model, folder)
+    else:
+        save_torch_state_dict(state(model), str(folder))
     if model.has_tokenizer:
         model.tokenizer.save_pretrained(folder)
 
 
-def state(model: MoEModel) -> dict[str, Tensor]:
-    """All persistent tensors under the base's block numbers; tied weights once."""
+def _write_parts(model: MoEModel, folder: Path) -> None:
+    total = 1 + len(model.numbers)
+    where: dict[str, str] = {}
+    size = 0
+    for number, part in enumerate(_parts(model), start=1):
+        file = f"model-{number:05}-of-{total:05}.safetensors"
+        whole = {name: tensor.contiguous() for name, tensor in part.items()}
+        save_file(whole, folder / file, metadata={"format": "pt"})
+        where |= dict.fromkeys(part, file)
+        size += sum(tensor.nbytes for tensor in part.values())
+    text = {"metadata": {"total_size": size}, "weight_map": where}
+    (folder / INDEX).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+def _parts(model: MoEModel) -> Iterator[dict[str, Tensor]]:
+    """The tensors of the frame and of each block, under their names in the artifact."""
+    yield frame_state(model)
+    for index in model.numbers:
+        layer = model.layer(index).state_dict()
+        yield {f"{LAYER}{index}.{name}": tensor for name, tensor in layer.items()}
+
+
+def frame_state(model: MoEModel) -> dict[str, Tensor]:
+    """The persistent tensors outside the blocks; tied weights once."""
     tensors: dict[str, Tensor] = dict(model.frame.state_dict())
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight", None)
-    for index in model.numbers:
-        layer = model.layer(index).state_dict()
-        tensors |= {f"{_LAYER}{index}.{name}": tensor for name, tensor in layer.items()}
     return tensors
+
+
+def state(model: MoEModel) -> dict[str, Tensor]:
+    """All persistent tensors under the base's block numbers; tied weights once."""
+    return {name: tensor for part in _parts(model) for name, tensor in part.items()}
 
 
 def meta_model(folder: Path, *, experts: str, attention: str) -> MoEModel:
@@ -151,12 +181,12 @@ def load(
 
 def _fill(model: MoEModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
     expected = state(model)
-    _agree(expected, tensors, folder)
-    frame = {name: tensor for name, tensor in tensors.items() if not name.startswith(_LAYER)}
+    agree(expected, tensors, folder)
+    frame = {name: tensor for name, tensor in tensors.items() if not name.startswith(LAYER)}
     model.frame.load_state_dict(frame, assign=True, strict=False)
     model.frame.tie_weights()
     for index in model.numbers:
-        prefix = f"{_LAYER}{index}."
+        prefix = f"{LAYER}{index}."
         layer = {
             name.removeprefix(prefix): tensor
             for name, tensor in tensors.items()
@@ -169,19 +199,29 @@ def _fill(model: MoEModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
         raise UserError(f"{folder}: {len(left)} tensors got no values, the first is {left[0]}.")
 
 
-def _agree(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], folder: Path) -> None:
+def agree(
+    expected: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    folder: Path,
+    *,
+    what: str = "tensors and edits",
+) -> None:
+    """Check names and shapes.
+
+    Raises:
+        UserError: one is missing, left over, or of another shape.
+    """
     for names, problem in (
         (sorted(set(expected) - set(found)), "missing"),
         (sorted(set(found) - set(expected)), "left over"),
         (
             sorted(n for n in expected if n in found and expected[n].shape != found[n].shape),
-            "of another shape than the edits say",
+            f"of another shape than the {what.split()[-1]} say",
         ),
     ):
         if names:
             raise UserError(
-                f"{folder}: tensors and edits do not agree: {len(names)} {problem}, "
-                f"the first is {names[0]}."
+                f"{folder}: {what} do not agree: {len(names)} {problem}, the first is {names[0]}."
             )
 
 

@@ -47,6 +47,12 @@ def align(module: nn.Module) -> None:
             parameter.data = parameter.data.clone()
 
 
+def settle(module: nn.Module) -> None:
+    """After loading: no parameter is trained, all are aligned in memory."""
+    module.requires_grad_(False)
+    align(module)
+
+
 def assemble(frame: PreTrainedModel, blocks: Mapping[int, nn.Module]) -> PreTrainedModel:
     """A runnable model of `frame` (embedding, last norm, head) and the blocks left.
 

@@ -119,6 +119,7 @@ def open_model(
     device: str = "cpu",
     experts: str = "grouped_mm",
     attention: str = "sdpa",
+    streaming: bool = False,
 ) -> MoEModel:
     """Load a model.
 
@@ -128,13 +129,18 @@ def open_model(
         device: Where to.
         experts: transformers' experts implementation.
         attention: transformers' attention implementation.
+        streaming: Load a block when it is asked for, and hold only a few: for what does not fit
+            into memory. All but `MoEModel.lm` is there, and equal to the bit.
 
     Raises:
         UserError: the model is not there, not whole, or not of a known family.
     """
     from harness.model.artifact import load
+    from harness.model.streaming import open_streamed
     from harness.model.view import MoEModel
 
+    if streaming:
+        return open_streamed(ref, device=device, dtype=dtype, experts=experts, attention=attention)
     folder = folder_of(ref)
     if folder is not None and (folder / EDITS_FILE).is_file():
         return load(folder, device=device, dtype=dtype, experts=experts, attention=attention)

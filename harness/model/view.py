@@ -26,7 +26,9 @@ from harness.model.matrices import (
     row_numbers,
 )
 from harness.model.router import MaskedRouter
-from harness.model.shell import align, assemble, shell
+from harness.model.shell import assemble, settle
+from harness.model.stored import Files, Stored
+from harness.model.versions import Held, Shelf, Streamed, Version
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,48 +39,59 @@ if TYPE_CHECKING:
 class Block:
     """One block of a model, read-only. Its number is the base model's and never shifts."""
 
-    def __init__(self, model: MoEModel, index: int, layer: nn.Module | None = None) -> None:
+    def __init__(self, model: MoEModel, index: int, version: Version | None = None) -> None:
         self.model = model
         self.index = index
-        self._pinned = layer
+        self._pinned = version
+
+    @property
+    def version(self) -> Version:
+        """The block as it is now."""
+        return self.model.version(self.index) if self._pinned is None else self._pinned
 
     @property
     def layer(self) -> Layer:
-        """The transformers decoder layer as it is now."""
-        return self.model.layer(self.index) if self._pinned is None else self._pinned
+        """The transformers decoder layer as it is now, loaded if the model is streamed."""
+        return self.version.load()
+
+    @property
+    def _structure(self) -> Layer:
+        """The layer, or its twin on the meta device if the model is streamed."""
+        return self.version.structure
 
     @property
     def experts(self) -> tuple[int, ...]:
         """Base numbers of the experts left; () where the block is dense or its MoE is dropped."""
-        return expert_numbers(self.layer.mlp)
+        return expert_numbers(self._structure.mlp)
 
     @property
     def top_k(self) -> int:
         """Experts chosen per token; 0 where there are none."""
-        return int(self.layer.mlp.gate.top_k) if self.experts else 0
+        return int(self._structure.mlp.gate.top_k) if self.experts else 0
 
     @property
     def rows(self) -> tuple[int, ...]:
         """For each row of the router the base number of the expert it leads to, -1 for none."""
-        return row_numbers(self.layer.mlp)
+        return row_numbers(self._structure.mlp)
 
     @property
     def beta(self) -> float | None:
         """Chosen experts with less than `beta` times the largest weight are skipped."""
-        beta: float | None = getattr(getattr(self.layer.mlp, "experts", None), "beta", None)
+        experts = getattr(self._structure.mlp, "experts", None)
+        beta: float | None = getattr(experts, "beta", None)
         return beta
 
     @property
     def plain_routing(self) -> bool:
         """One router row per expert left, none masked, none skipped."""
-        gate = getattr(self.layer.mlp, "gate", None)
+        gate = getattr(self._structure.mlp, "gate", None)
         masked = isinstance(gate, MaskedRouter) and not bool(gate.kept.all())
         return self.rows == self.experts and self.beta is None and not masked
 
     def matrices(self, *parts: Part) -> tuple[Matrix, ...]:
         """The 2-D weights of these parts (default: all), gate, up and down apart."""
         wanted = parts or PARTS
-        found = matrices(self.layer, self.model.family)
+        found = matrices(self._structure, self.model.family)
         return tuple(matrix for matrix in found if matrix.part in wanted)
 
     def weight(self, matrix: Matrix | str) -> Tensor:
@@ -92,7 +105,7 @@ class Block:
 
     def has(self, name: str) -> bool:
         """Whether the block has a weight of this name."""
-        return find(self.layer, self.model.family, name) is not None
+        return find(self._structure, self.model.family, name) is not None
 
     def module(self, matrix: Matrix) -> nn.Module:
         """The transformers module that holds the weight."""
@@ -132,8 +145,11 @@ class MoEModel:
         self._tokenizer_source = tokenizer_source
         self._tokenizer: PreTrainedTokenizerBase | None = None
         lm.train(False)
-        self._layers: dict[int, nn.Module] = dict(enumerate(lm.model.layers))
-        self._keys = {index: f"{sha256}/{index}" for index in self._layers}
+        self._versions: dict[int, Version] = {
+            index: Held(layer) for index, layer in enumerate(lm.model.layers)
+        }
+        self._keys = {index: f"{sha256}/{index}" for index in self._versions}
+        self._shelf: Shelf | None = None
         self._step = ""
         self._passed: list[set[int]] = []
         lm.model.layers = nn.ModuleList()
@@ -144,12 +160,12 @@ class MoEModel:
     @property
     def numbers(self) -> tuple[int, ...]:
         """Base numbers of the blocks left, in order."""
-        return tuple(self._layers)
+        return tuple(self._versions)
 
     @property
     def blocks(self) -> tuple[Block, ...]:
         """The blocks left, in order."""
-        return tuple(Block(self, index) for index in self._layers)
+        return tuple(Block(self, index) for index in self._versions)
 
     def moe_blocks(self) -> tuple[Block, ...]:
         """The blocks that have experts.
@@ -169,9 +185,16 @@ class MoEModel:
 
     @property
     def lm(self) -> PreTrainedModel:
-        """A runnable transformers model with all edits applied; shares tensors with this view."""
+        """A runnable transformers model with all edits applied; shares tensors with this view.
+
+        Raises:
+            Refused: the model is streamed.
+        """
+        if self.streamed:
+            raise Refused(f"{self.ref} is streamed and never whole in memory; open it as a whole.")
         if self._assembled is None:
-            self._assembled = assemble(self.frame, self._layers)
+            layers = {index: version.load() for index, version in self._versions.items()}
+            self._assembled = assemble(self.frame, layers)
         return self._assembled
 
     @property
@@ -202,11 +225,37 @@ class MoEModel:
         """Of the parameters."""
         return next(self.frame.parameters()).dtype
 
+    @property
+    def streamed(self) -> bool:
+        """Whether blocks are in memory only while they are used."""
+        return self._shelf is not None
+
+    def stream(self, files: Files, prefix: str) -> None:
+        """From now on read the blocks, which are on the meta device, from files when asked for.
+
+        Args:
+            files: Hold the tensors of all blocks left.
+            prefix: What comes before a block's number in their names.
+        """
+        self._shelf = Shelf()
+        for index, version in self._versions.items():
+            stored = Stored(version.structure, files, f"{prefix}{index}.")
+            self._versions[index] = Streamed(version.structure, self._shelf, stored)
+
+    def hold(self, blocks: int) -> None:
+        """Keep so many blocks in memory, if the model is streamed and keeps fewer."""
+        if self._shelf is not None:
+            self._shelf.room = max(self._shelf.room, blocks)
+
+    def version(self, index: int) -> Version:
+        """A block that is left, as it is now; edits to come will not touch it."""
+        if index not in self._versions:
+            raise Refused(f"block {index} is not in the model; it has {list(self._versions)}.")
+        return self._versions[index]
+
     def layer(self, index: int) -> Layer:
-        """The decoder layer of a block that is left."""
-        if index not in self._layers:
-            raise Refused(f"block {index} is not in the model; it has {list(self._layers)}.")
-        return self._layers[index]
+        """The decoder layer of a block that is left, loaded if the model is streamed."""
+        return self.version(index).load()
 
     def key(self, index: int) -> str:
         """Provenance of a block: base, and the steps and edits that led to it."""
@@ -228,20 +277,22 @@ class MoEModel:
                 f"{edit.kind} changes block {edit.block}, which a live walk has passed: "
                 "the states it has computed since would be stale."
             )
-        changed = edit.apply(shell(self.layer(edit.block)), self.family)
+        changed = self.version(edit.block).edited(edit, self.family)
         if changed is None:
-            if len(self._layers) == 1:
+            if len(self._versions) == 1:
                 raise Refused("no block would be left; drop fewer blocks.")
-            del self._layers[edit.block], self._keys[edit.block]
+            del self._versions[edit.block], self._keys[edit.block]
         else:
-            self._layers[edit.block] = changed
+            if edit.tensors:
+                changed.load()  # the edit's tensors leave memory when the block does
+            self._versions[edit.block] = changed
             self._keys[edit.block] = self._provenance(edit)
         self.edits = (*self.edits, edit.light())
         self._assembled = None
 
-    def snapshot(self) -> dict[int, tuple[nn.Module, str]]:
-        """The layers and their provenance as they are now; edits to come will not touch them."""
-        return {index: (layer, self._keys[index]) for index, layer in self._layers.items()}
+    def snapshot(self) -> dict[int, tuple[Version, str]]:
+        """The blocks and their provenance as they are now; edits to come will not touch them."""
+        return {index: (version, self._keys[index]) for index, version in self._versions.items()}
 
     @contextmanager
     def walking(self) -> Iterator[set[int]]:
@@ -262,13 +313,12 @@ class MoEModel:
 
     def settle(self) -> None:
         """After loading: no parameter is trained, all are aligned in memory."""
-        for module in (self.frame, *self._layers.values()):
-            module.requires_grad_(False)
-            align(module)
+        for module in (self.frame, *(version.structure for version in self._versions.values())):
+            settle(module)
 
     def describe(self) -> dict[str, Any]:
         """Blocks and experts left, as plain data."""
         return {
-            "blocks": len(self._layers),
+            "blocks": len(self._versions),
             "experts": {block.index: len(block.experts) for block in self.blocks},
         }

@@ -120,10 +120,10 @@ def test_learns_and_leaves_the_base_alone(model: MoEModel, calibration: Calibrat
     before = loss(model, tokens)
     report = tune(model, tokens)
     assert loss(model, tokens) < before - 0.1
-    for index, (layer, _) in found.items():
-        for name, tensor in layer.state_dict().items():
+    for index, (version, _) in found.items():
+        for name, tensor in version.load().state_dict().items():
             assert torch.equal(tensor, base[f"model.layers.{index}.{name}"])
-        assert not any(parameter.requires_grad for parameter in layer.parameters())
+        assert not any(parameter.requires_grad for parameter in version.load().parameters())
     assert [note.name for note in report.notes] == ["finetune.losses"]
     assert len(report.notes[0].data) == 6
     # Before the first step the adapters add nothing.

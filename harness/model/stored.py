@@ -1,0 +1,124 @@
+"""Layers read from safetensors files, one at a time: no tensor of another one is touched."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from harness.model.shell import settle, shell
+
+_FUSED = {"gate_up_proj": ("gate_proj", "up_proj"), "down_proj": ("down_proj",)}
+_MIXTRAL = {"gate_proj": "w1", "up_proj": "w3", "down_proj": "w2"}
+Place = tuple[int | slice, ...]
+
+
+class Files:
+    """The tensors in some safetensors files, read when asked for into memory of their own.
+
+    Args:
+        files: Whole files.
+        device: Where the tensors go.
+        dtype: Of floating-point tensors; None for the files' own.
+    """
+
+    def __init__(
+        self, files: Sequence[Path], *, device: str = "cpu", dtype: torch.dtype | None = None
+    ) -> None:
+        self.device = device
+        self.dtype = dtype
+        self._where: dict[str, Path] = {}
+        for file in files:
+            with safe_open(file, framework="pt") as tensors:
+                self._where |= dict.fromkeys(tensors.keys(), file)
+
+    def shapes(self) -> dict[str, Tensor]:
+        """All tensors on the meta device."""
+        with contextlib.ExitStack() as stack:
+            opened = {
+                file: stack.enter_context(safe_open(file, framework="pt"))
+                for file in set(self._where.values())
+            }
+            return {
+                name: torch.empty(opened[file].get_slice(name).get_shape(), device="meta")
+                for name, file in self._where.items()
+            }
+
+    def expected(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What the files must hold, on the meta device, for `read` to give this state."""
+        return {
+            piece: tensor.to("meta")[place]
+            for name, tensor in state.items()
+            for piece, place in pieces(name, tensor.shape, self._where)
+        }
+
+    def read(self, state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+        """The tensors of a module.
+
+        Args:
+            state: Names and shapes, as the module's `state_dict` on the meta device gives them.
+            prefix: Of the names in the files.
+        """
+        found: dict[str, Tensor] = {}
+        with contextlib.ExitStack() as stack:
+            opened: dict[Path, Any] = {}
+            for name, like in state.items():
+                for piece, place in pieces(prefix + name, like.shape, self._where):
+                    file = self._where[piece]
+                    if file not in opened:
+                        opened[file] = stack.enter_context(safe_open(file, framework="pt"))
+                    tensor = opened[file].get_tensor(piece)
+                    if name not in found:
+                        found[name] = self._empty(like, tensor.dtype)
+                    found[name][place].copy_(tensor)
+        return found
+
+    def _empty(self, like: Tensor, dtype: torch.dtype) -> Tensor:
+        wanted = self.dtype if self.dtype is not None and dtype.is_floating_point else dtype
+        return torch.empty(like.shape, dtype=wanted, device=self.device)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A decoder layer in files: its twin on the meta device says what to read."""
+
+    structure: nn.Module
+    files: Files
+    prefix: str = ""
+
+    def load(self) -> nn.Module:
+        """The layer with its tensors."""
+        layer = shell(self.structure)
+        state = self.files.read(layer.state_dict(), self.prefix)
+        layer.load_state_dict(state, assign=True, strict=True)
+        layer.to(self.files.device)  # buffers, which are in no file
+        settle(layer)
+        return layer
+
+
+def pieces(name: str, shape: Sequence[int], here: Container[str]) -> Iterator[tuple[str, Place]]:
+    """Of what tensors in the files a tensor is made, and which part of it each one is.
+
+    transformers fuses experts that checkpoints hold one by one, and renames Mixtral's.
+    """
+    owner, _, fused = name.rpartition(".mlp.")
+    mixtral = f"{owner}.block_sparse_moe."
+    fused = fused.removeprefix("experts.")
+    if name in here or fused not in _FUSED:
+        old = name.replace(".mlp.", ".block_sparse_moe.")
+        yield (old if old in here else name), ()
+        return
+    roles = _FUSED[fused]
+    rows = shape[1] // len(roles)  # of shape [experts, outputs, inputs]
+    for expert in range(shape[0]):
+        for number, role in enumerate(roles):
+            piece = f"{mixtral}experts.{expert}.{_MIXTRAL[role]}.weight"
+            if piece not in here:
+                piece = f"{owner}.mlp.experts.{expert}.{role}.weight"
+            yield piece, (expert, slice(number * rows, (number + 1) * rows))
