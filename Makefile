@@ -1,6 +1,6 @@
 # make demo    a virtual environment, moebench in it, the quickstart suite, its leaderboard and plot
 # make test    every check, through tox
-# make bench   how much faster the exact algorithms are than one forward per candidate, about 5 minutes
+# make bench   how much faster the exact algorithms are than one forward per candidate, about 10 minutes
 # make clean   remove what the two made
 
 PYTHON ?= python3
