@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.cli.options import DataRoot, Results, SuiteName, say
+
+if TYPE_CHECKING:
+    from harness.suite import Suite
 
 
 def add(app: typer.Typer) -> None:
@@ -50,25 +53,23 @@ def run(
     loaded = Suite.load(suite)
     if models:
         loaded = loaded.on(models)
+    asked: dict[str, Any] = {"only": only, "limit": limit, "data_root": data_root}
     if dry_run:
         from harness.dry import preview
 
-        for line in preview(loaded, results, only=only, limit=limit, data_root=data_root):
+        for line in preview(loaded, results, **asked):
             typer.echo(line)
         return
+    _run(loaded, results, keep_artifacts=keep_artifacts, **asked)
 
+
+def _run(loaded: Suite, results: Path, **options: Any) -> None:
+    """Run the suite and print its leaderboard."""
     from harness.report import render
     from harness.runner import run as run_suite
 
     try:
-        summary = run_suite(
-            loaded,
-            results,
-            only=only,
-            limit=limit,
-            data_root=data_root,
-            keep_artifacts=keep_artifacts,
-        )
+        summary = run_suite(loaded, results, **options)
     except KeyboardInterrupt:
         say("moebench: interrupted. Finished cells are kept; the same command goes on from here.")
         raise typer.Exit(130) from None
