@@ -15,8 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from harness.errors import Refused, UserError
-from harness.model import surgery
+from harness.model import packing, surgery
 from harness.model.families import Family
+from harness.model.quantized import Quantized, Scheme
 
 
 class Edit(BaseModel, ABC):
@@ -186,6 +187,43 @@ class SetWeights(Edit):
         return cls(block=block, matrices=tuple(tensors), tensors=tensors)
 
 
+class QuantizeWeights(Edit):
+    """Matrices, or factors, as codes on a grid: packed in memory and on disk, and run packed.
+
+    `tensors` maps "NAME.codes", "NAME.scales" and, unless the scheme is symmetric, "NAME.zeros" of
+    each name in `matrices`, as `Quantized` has them.
+
+    2 and 3 bits are only simulated: the matrices stay dense, their values are on the grid.
+    """
+
+    kind: ClassVar[str] = "quantize_weights"
+
+    matrices: tuple[str, ...] = Field(min_length=1)
+    scheme: Scheme
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the matrices stay dense, so that no bytes and no speed may be claimed."""
+        return not self.scheme.packed
+
+    def apply(self, layer: nn.Module, family: Family) -> nn.Module:
+        """Put packed matrices in the matrices' places; on the meta device only shapes."""
+        where = f"block {self.block}"
+        packing.quantize(layer, family, self.matrices, self.scheme, self.tensors, where)
+        return layer
+
+    @classmethod
+    def of(cls, block: int, matrices: Mapping[str, Quantized]) -> QuantizeWeights:
+        """The edit that replaces matrices, by name; all of one scheme."""
+        tensors = {
+            f"{name}.{part}": tensor
+            for name, matrix in matrices.items()
+            for part, tensor in matrix.tensors.items()
+        }
+        scheme = next(iter(matrices.values())).scheme
+        return cls(block=block, matrices=tuple(matrices), scheme=scheme, tensors=tensors)
+
+
 EDITS: dict[str, type[Edit]] = {
     edit.kind: edit
     for edit in (
@@ -193,6 +231,7 @@ EDITS: dict[str, type[Edit]] = {
         MergeExperts,
         LowRank,
         SetWeights,
+        QuantizeWeights,
         SkipExperts,
         DropMoE,
         DropBlock,
@@ -225,6 +264,7 @@ __all__ = [
     "KeepExperts",
     "LowRank",
     "MergeExperts",
+    "QuantizeWeights",
     "Refused",
     "SetWeights",
     "SkipExperts",

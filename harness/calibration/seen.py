@@ -15,6 +15,7 @@ from harness.calibration.states import Arguments, run
 from harness.errors import Refused
 from harness.model.experts import NOWHERE, Experts
 from harness.model.matrices import Matrix
+from harness.model.packed import PackedLinear
 from harness.model.view import Block
 
 
@@ -190,7 +191,7 @@ def _hooks(block: Block, captured: dict[Any, Tensor]) -> Iterator[None]:
         handles.append(mlp.gate.register_forward_hook(router))
     for matrix in block.matrices("attention", "shared", "dense", "router"):
         module = block.module(matrix)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, nn.Linear | PackedLinear):
             handles.append(module.register_forward_pre_hook(_keep_input(captured, matrix.name)))
     try:
         yield

@@ -22,6 +22,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from harness.measure.moe_layers import MoELayer, decoder_layers, moe_layers
+from harness.model.packed import PackedLinear
 
 
 def analytic_macs(lm: PreTrainedModel, tokens: int) -> Counter[str]:
@@ -60,8 +61,8 @@ def _moe(layer: MoELayer, tokens: int) -> dict[str, int]:
 
 def _weights(module: nn.Module, without: set[nn.Module] | None = None) -> int:
     """Weights of the linear layers under `module`, each multiplied once per token."""
-    linear = (m for m in module.modules() if isinstance(m, nn.Linear))
-    return sum(m.weight.numel() for m in linear if m not in (without or ()))
+    linear = (m for m in module.modules() if isinstance(m, nn.Linear | PackedLinear))
+    return sum(m.in_features * m.out_features for m in linear if m not in (without or ()))
 
 
 def _score_width(attention: nn.Module) -> int:

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from harness.model.experts import Experts
+from harness.model.packed import weights
 
 if TYPE_CHECKING:
     from harness.model.view import MoEModel
@@ -34,7 +35,7 @@ class MoELayer:
     @property
     def expert_parameters(self) -> int:
         """Parameters of all routed experts of the layer."""
-        return sum(p.numel() for p in self.experts.parameters())
+        return weights(self.experts)
 
     def macs(self, tokens: int) -> int:
         """Multiply-accumulates of the experts: one per weight and choice, none per bias."""

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.measure.moe_layers import loaded, moe_layers
+from harness.model.packed import Packed, weights
 from harness.record import Size
 
 if TYPE_CHECKING:
@@ -18,24 +19,27 @@ if TYPE_CHECKING:
 INDEX = "model.safetensors.index.json"
 
 
-def measure_size(model: MoEModel | PreTrainedModel, folder: Path | None) -> Size:
+def measure_size(
+    model: MoEModel | PreTrainedModel, folder: Path | None, *, values: bool = True
+) -> Size:
     """Count the parameters of `model` and the bytes it takes.
 
     Args:
         model: As loaded; tied weights count once. On the meta device every count but
             `nonzero_parameters` is the one the real model has.
         folder: Where its safetensors files are; None when it has none.
+        values: Whether the weights' values are anybody's; of random ones none is counted as zero.
 
     Returns:
         Counts of parameters and bytes; see `docs/measurement.md`.
     """
     lm = loaded(model)
-    parameters = sum(p.numel() for p in lm.parameters())
+    parameters = weights(lm)
     return Size(
         parameters=parameters,
         expert_parameters=sum(layer.expert_parameters for layer in moe_layers(lm)),
         active_parameters=parameters - idle_parameters(lm),
-        nonzero_parameters=nonzero_parameters(lm),
+        nonzero_parameters=nonzero_parameters(lm) if values else None,
         resident_bytes=resident_bytes(lm),
         artifact_bytes=None if folder is None else artifact_bytes(folder),
     )
@@ -57,7 +61,8 @@ def nonzero_parameters(lm: PreTrainedModel) -> int | None:
     parameters = list(lm.parameters())
     if any(p.is_meta for p in parameters):
         return None
-    return sum(int(torch.count_nonzero(p.detach())) for p in parameters)
+    packed = (part.nonzero() for part in lm.modules() if isinstance(part, Packed))
+    return sum(int(torch.count_nonzero(p.detach())) for p in parameters) + sum(packed)
 
 
 def resident_bytes(lm: PreTrainedModel) -> int:

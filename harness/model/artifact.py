@@ -23,6 +23,7 @@ from torch import Tensor
 from harness.edits import parse
 from harness.errors import UserError
 from harness.model.checkpoint import INDEX, read_json, weight_files
+from harness.model.packed import settle
 from harness.model.source import EDITS_FILE, build_on_meta, read_config, tokenizer_source
 from harness.model.view import MoEModel
 
@@ -197,6 +198,8 @@ def _fill(model: MoEModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
     left = [name for name, tensor in state(model).items() if tensor.is_meta]
     if left:
         raise UserError(f"{folder}: {len(left)} tensors got no values, the first is {left[0]}.")
+    for index in model.numbers:
+        settle(model.layer(index))
 
 
 def agree(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,16 @@ from harness.edits import (
     KeepExperts,
     LowRank,
     MergeExperts,
+    QuantizeWeights,
     SetWeights,
     SkipExperts,
 )
 from harness.errors import UserError
 from harness.model.artifact import state
+from harness.model.bank import Bank
 from harness.model.checkpoint import weight_files
 from harness.model.experts import Experts
+from harness.model.packed import weights
 from harness.model.source import build_on_meta
 from harness.model.surgery import Nothing
 from harness.model.view import Block, MoEModel
@@ -30,8 +34,13 @@ class AuditError(UserError):
     """An artifact that is not what its edits say."""
 
 
-def audit(model: MoEModel, folder: Path) -> dict[str, Any]:
+def audit(model: MoEModel, folder: Path | None) -> dict[str, Any]:
     """Compare the edits' claims with the reloaded model and with what is on disk.
+
+    Args:
+        model: With all edits applied.
+        folder: Its artifact; None for random weights, which are in no file: their claims are only
+            compared with the modules, and what is about values or files is left out.
 
     Returns:
         Facts for the record: blocks and experts left, parameters now and in the base model, bytes
@@ -41,21 +50,40 @@ def audit(model: MoEModel, folder: Path) -> dict[str, Any]:
         AuditError: the first claim that does not hold.
     """
     for edit in model.edits:
-        _check(model, edit, folder)
+        _check(model, edit, folder or Path(model.ref))
     for index in model.numbers:
         if Block(model, index).experts:
-            _counts(Block(model, index), folder)
+            _counts(Block(model, index), folder or Path(model.ref))
+    base = build_on_meta(model.config, experts="eager", attention="eager")
+    facts = {
+        **model.describe(),
+        "parameters": weights(model.lm),
+        "base_parameters": sum(parameter.numel() for parameter in base.parameters()),
+        "quantized": quantized_shares(model),
+    }
+    return facts if folder is None else {**facts, **_on_disk(model, folder)}
+
+
+def _on_disk(model: MoEModel, folder: Path) -> dict[str, Any]:
+    """What is about files and values, once the files hold what the model does."""
     elements = _elements_on_disk(folder)
     now = {name: tensor.numel() for name, tensor in state(model).items()}
     _claim(elements == now, "the files hold other tensors than the loaded model", folder)
-    base = build_on_meta(model.config, experts="eager", attention="eager")
     return {
-        **model.describe(),
-        "parameters": sum(now.values()),
-        "base_parameters": sum(parameter.numel() for parameter in base.parameters()),
         "bytes": sum(file.stat().st_size for file in weight_files(folder)),
         "zero_share": _zero_share(model),
     }
+
+
+def quantized_shares(model: MoEModel) -> dict[str, float]:
+    """Of each part of the blocks that has packed matrices, the share of matrices that are."""
+    total: Counter[str] = Counter()
+    packed: Counter[str] = Counter()
+    for block in model.blocks:
+        for matrix in block.matrices():
+            total[matrix.part] += 1
+            packed[matrix.part] += block.packed_scheme(matrix) is not None
+    return {part: count / total[part] for part, count in packed.items() if count}
 
 
 def _check(model: MoEModel, edit: Edit, folder: Path) -> None:
@@ -79,6 +107,8 @@ def _check(model: MoEModel, edit: Edit, folder: Path) -> None:
         _claim(block.beta is not None, f"{where} skips no expert", folder)
     elif isinstance(edit, LowRank):
         _ranks(block, edit, folder)
+    elif isinstance(edit, QuantizeWeights) and not edit.simulated:
+        _packed(block, edit, folder)
 
 
 def _ranks(block: Block, edit: LowRank, folder: Path) -> None:
@@ -90,6 +120,14 @@ def _ranks(block: Block, edit: LowRank, folder: Path) -> None:
             _claim(found == rank, f"block {block.index}: {name} has rank {found}", folder)
 
 
+def _packed(block: Block, edit: QuantizeWeights, folder: Path) -> None:
+    for name in edit.matrices:
+        if block.has(name):
+            found = block.packed_scheme(name)
+            where = f"block {block.index}: {name}"
+            _claim(found == edit.scheme, f"{where} is {found or 'not quantized'}", folder)
+
+
 def _counts(block: Block, folder: Path) -> None:
     """Router, stacked tensors and counters agree, and nothing beyond the experts left is there."""
     mlp: Any = block.layer.mlp
@@ -97,9 +135,10 @@ def _counts(block: Block, folder: Path) -> None:
     where = f"block {block.index}"
     experts = mlp.experts
     if isinstance(experts, Experts):
-        stacked = [sum(p.shape[0] for p in bank.parameters()) for bank in experts.banks]
-        matrices = [len(list(bank.parameters())) for bank in experts.banks]
-        held = sum(total // each for total, each in zip(stacked, matrices, strict=True))
+        banks = [bank for bank in experts.banks if isinstance(bank, Bank)]
+        held = sum(bank.size for bank in banks)
+        counts = {tensor.shape[0] for bank in banks for tensor in bank.state_dict().values()}
+        _claim(counts == {bank.size for bank in banks}, f"{where} has unequal experts", folder)
     else:
         held = experts.gate_up_proj.shape[0]
         _claim(held == experts.down_proj.shape[0], f"{where} has unequal experts", folder)

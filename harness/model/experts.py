@@ -1,8 +1,8 @@
 """The routed experts of an MoE layer at run time, once edits ask for more than equal dense ones.
 
-Experts of equal shapes are stacked in a *bank*; a matrix is dense or a chain of two factors. Router
-rows lead to experts, several to one where experts were merged, or to none where one was removed
-and the router preserved. What leads nowhere or is skipped is not computed.
+Experts of equal shapes lie in a bank. Router rows lead to experts, several to one where experts
+were merged, or to none where one was removed and the router preserved. What leads nowhere or is
+skipped is not computed.
 """
 
 from __future__ import annotations
@@ -14,74 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.model.grouped import grouped_linear
+from harness.model.bank import Bank, Parts, stacked_key
 
-Parts = dict[str, Tensor]
-"""One expert: "gate", "up", "down" [outputs, inputs], or the factors "gate.u" [outputs, rank] and
-"gate.v" [rank, inputs] in place of one."""
-ROLES = ("gate", "up", "down")
-FACTORS = ("u", "v")
 NOWHERE = -1
-
-
-class Bank(nn.Module):
-    """Experts of equal shapes, each matrix stacked: [experts, outputs, inputs].
-
-    Dense gate and up lie in one tensor, gate rows first, as transformers has them.
-    """
-
-    def __init__(self, stacks: Mapping[str, Tensor], act_fn: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.act_fn = act_fn
-        self.size = len(next(iter(stacks.values())))
-        for name, stack in stacks.items():
-            self.register_parameter(_attribute(name), nn.Parameter(stack, requires_grad=False))
-
-    @classmethod
-    def of(cls, experts: Sequence[Parts], act_fn: Callable[[Tensor], Tensor]) -> Bank:
-        """Stack experts of equal shapes."""
-        stacks = {name: torch.stack([one[name] for one in experts]) for name in experts[0]}
-        if {"gate", "up"} <= stacks.keys():
-            stacks = {
-                "gate_up": torch.cat([stacks.pop("gate"), stacks.pop("up")], dim=1),
-                **stacks,
-            }
-        return cls(stacks, act_fn)
-
-    def place(self, name: str) -> tuple[str, tuple[slice, ...]] | None:
-        """The parameter that holds a matrix or factor, and the part of each slice it is."""
-        if hasattr(self, _attribute(name)):
-            return _attribute(name), ()
-        fused = getattr(self, "gate_up_proj", None)
-        if fused is None or name not in ("gate", "up"):
-            return None
-        ffn = fused.shape[1] // 2
-        return "gate_up_proj", (slice(0, ffn) if name == "gate" else slice(ffn, 2 * ffn),)
-
-    def parts(self, position: int) -> Parts:
-        """The matrices of one expert, views."""
-        found: Parts = {}
-        for name in (*ROLES, *(f"{role}.{factor}" for role in ROLES for factor in FACTORS)):
-            place = self.place(name)
-            if place is not None:
-                found[name] = getattr(self, place[0]).detach()[(position, *place[1])]
-        return found
-
-    def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
-        """f_e(x_r) for rows sorted by expert, [rows, hidden]; `offsets` int32 [experts]."""
-        if hasattr(self, "gate_up_proj"):
-            gate, up = self._product("gate_up_proj", x, offsets).chunk(2, dim=-1)
-        else:
-            gate, up = self._linear("gate", x, offsets), self._linear("up", x, offsets)
-        return self._linear("down", self.act_fn(gate) * up, offsets)
-
-    def _linear(self, role: str, x: Tensor, offsets: Tensor) -> Tensor:
-        if hasattr(self, f"{role}_proj"):
-            return self._product(f"{role}_proj", x, offsets)
-        return self._product(f"{role}_u", self._product(f"{role}_v", x, offsets), offsets)
-
-    def _product(self, parameter: str, x: Tensor, offsets: Tensor) -> Tensor:
-        return grouped_linear(x, getattr(self, parameter), offsets)
 
 
 class Experts(nn.Module):
@@ -137,7 +72,7 @@ class Experts(nn.Module):
         """Stack experts, equal shapes in one bank."""
         shapes: dict[Any, list[int]] = {}
         for number, parts in experts.items():
-            key = tuple((name, tuple(parts[name].shape)) for name in sorted(parts))
+            key = tuple((name, stacked_key(parts[name])) for name in sorted(parts))
             shapes.setdefault(key, []).append(number)
         numbers = list(shapes.values())
         banks = [Bank.of([experts[number] for number in bank], act_fn) for bank in numbers]
@@ -237,21 +172,19 @@ class Experts(nn.Module):
     def macs(self, choices: int) -> int:
         """Multiply-accumulates of that many choices, every expert equally often."""
         return sum(
-            rows * sum(parameter[0].numel() for parameter in bank.parameters())
-            for rows, bank in zip(self.rows_per_bank(choices), self.banks, strict=True)
+            rows * sum(outputs * inputs for outputs, inputs in bank.shapes)
+            for rows, bank in zip(self.rows_per_bank(choices), self._banks(), strict=True)
         )
 
     def _shapes(self, hidden: Tensor, weights: Tensor) -> Tensor:
         """On the meta device, where nobody can sort: the products that `rows_per_bank` says."""
         choices = int(weights.numel())  # a tensor while fvcore traces
         out = torch.empty_like(hidden) + weights.sum()
-        for rows, bank in zip(self.rows_per_bank(choices), self.banks, strict=True):
-            for parameter in bank.parameters():  # [experts, outputs, inputs]
-                product = hidden.new_empty(rows, parameter.shape[2]) @ parameter[0].T
+        for rows, bank in zip(self.rows_per_bank(choices), self._banks(), strict=True):
+            for outputs, inputs in bank.shapes:
+                product = hidden.new_empty(rows, inputs) @ hidden.new_empty(inputs, outputs)
                 out = out + product.sum()  # tracing drops what nothing depends on
         return out
 
-
-def _attribute(name: str) -> str:
-    """Parameter name of a matrix ("gate_up") or a factor ("gate.u")."""
-    return name.replace(".", "_") if "." in name else f"{name}_proj"
+    def _banks(self) -> list[Bank]:
+        return [bank for bank in self.banks if isinstance(bank, Bank)]

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from harness.model.experts import Experts
 from harness.model.factors import Factors
 from harness.model.families import Family, Layer
+from harness.model.packed import Packed, PackedLinear
+from harness.model.quantized import Quantized
 
 Part = Literal["experts", "shared", "dense", "router", "attention"]
 PARTS: tuple[Part, ...] = ("experts", "shared", "dense", "router", "attention")
@@ -49,9 +51,43 @@ class Slot:
     """Empty for the whole parameter."""
 
     def read(self) -> Tensor:
-        """The weight, a view on the model's own tensor."""
+        """The weight, a view on the model's own tensor; of a packed one, a dequantised copy."""
+        packed = self.packed
+        if packed is not None:
+            position, rows = self._place
+            return packed.dequantise(position)[rows]
         tensor: Tensor = getattr(self.module, self.parameter).detach()
         return tensor[self.index] if self.index else tensor
+
+    @property
+    def packed(self) -> Packed | None:
+        """What holds the weight, if it is packed."""
+        held = getattr(self.module, self.parameter)
+        return held if isinstance(held, Packed) else None
+
+    def quantized(self) -> Quantized | None:
+        """The weight as it is packed; None if it is not."""
+        packed = self.packed
+        if packed is None:
+            return None
+        position, rows = self._place
+        return packed.quantized()[position][rows]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(outputs, inputs), without reading."""
+        packed = self.packed
+        if packed is None:
+            outputs, inputs = self.read().shape
+            return outputs, inputs
+        return len(range(packed.outputs)[self._place[1]]), packed.inputs
+
+    @property
+    def _place(self) -> tuple[int, slice]:
+        """Position and rows in a packed stack."""
+        position, *rows = self.index or (0,)
+        whole = rows[0] if rows and isinstance(rows[0], slice) else slice(None)
+        return (position if isinstance(position, int) else 0), whole
 
 
 def expert_numbers(mlp: Layer) -> tuple[int, ...]:
@@ -134,15 +170,15 @@ def _matrix(
     for each, fed in chain:
         slot = find(layer, family, each)
         if slot is not None:
-            rows, columns = slot.read().shape
-            yield Matrix(each, part, fed, (rows, columns), expert)
+            yield Matrix(each, part, fed, slot.shape, expert)
 
 
 def _linear(owner: Layer, attribute: str | None, factor: str = "") -> Slot | None:
     module = getattr(owner, attribute, None) if attribute else None
     if isinstance(module, Factors):
         return Slot(getattr(module, factor), "weight") if factor in ("u", "v") else None
-    return Slot(module, "weight") if isinstance(module, nn.Linear) and not factor else None
+    linear = isinstance(module, nn.Linear | PackedLinear)
+    return Slot(module, "weight") if linear and not factor else None
 
 
 def _expert(mlp: Layer, rest: str) -> Slot | None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Refused
-from harness.model.experts import NOWHERE, Experts, Parts
+from harness.model.bank import Parts
+from harness.model.experts import NOWHERE, Experts
 from harness.model.factors import Factors
 from harness.model.families import Family, Layer
 from harness.model.matrices import Slot, expert_numbers, find, linear_place, row_numbers
@@ -56,9 +57,9 @@ def keep_experts(
         mask = torch.tensor([number != NOWHERE for number in kept_rows])
         if isinstance(mlp.gate, MaskedRouter):
             mask &= mlp.gate.kept.cpu()
-        mlp.gate = _resident(MaskedRouter(mlp.gate, family, mask))
+        mlp.gate = _resident(MaskedRouter(mlp.gate, family, mask), mlp.gate)
     parts = owned.parts()
-    _place(mlp, {expert: parts[expert] for expert in experts}, kept_rows)
+    place_experts(mlp, {expert: parts[expert] for expert in experts}, kept_rows)
 
 
 def merge_experts(
@@ -67,22 +68,21 @@ def merge_experts(
     """Replace the experts of each group by their weighted mean, under the first one's number.
 
     Raises:
-        Refused: no experts here, not every expert in one group, or experts that are low-rank.
+        Refused: no experts here, not every expert in one group, or experts that are low-rank or
+            quantized.
     """
     mlp = layer.mlp
     _check_partition(_present(mlp, [], where), groups, where)
     owned = own(mlp)
-    parts = owned.parts()
-    if any("." in name for one in parts.values() for name in one):
-        raise Refused(f"{where} has low-rank experts, which cannot be merged; merge first.")
-    merged = {
+    parts = {expert: _dense(one, where) for expert, one in owned.parts().items()}
+    merged: dict[int, Parts] = {
         group[0]: _mean([parts[expert] for expert in group], share)
         for group, share in zip(groups, weights, strict=True)
     }
     leads = {expert: group[0] for group in groups for expert in group}
     order = [number for number in owned.base_numbers if number in merged]
     rows = [leads.get(row, NOWHERE) for row in owned.rows]
-    _place(mlp, {number: merged[number] for number in order}, rows)
+    place_experts(mlp, {number: merged[number] for number in order}, rows)
 
 
 def factorise(
@@ -106,6 +106,8 @@ def factorise(
             raise Refused(
                 f"{where}: {name} is low-rank already." if low else f"{where} has no {name}."
             )
+        if slot.packed is not None:
+            raise Refused(f"{where}: {name} is quantized; factorise before quantizing.")
         u, v = _factors(name, rank, slot.read(), tensors, where)
         if name.startswith("experts."):
             _, number, role = name.split(".")
@@ -122,7 +124,7 @@ def factorise(
             dense = {name.partition(".")[0] for name in new}
             kept = {name: part for name, part in parts[expert].items() if name not in dense}
             parts[expert] = kept | new
-        _place(layer.mlp, parts, row_numbers(layer.mlp))
+        place_experts(layer.mlp, parts, row_numbers(layer.mlp))
 
 
 def skip_experts(layer: Layer, family: Family, beta: float, *, where: str) -> None:
@@ -142,17 +144,16 @@ def skip_experts(layer: Layer, family: Family, beta: float, *, where: str) -> No
 def own(mlp: Layer) -> Experts:
     """The run-time experts of a layer; transformers' own are adopted, their tensors shared."""
     if not isinstance(mlp.experts, Experts):
-        mlp.experts = _resident(Experts.adopt(mlp.experts, expert_numbers(mlp)))
+        mlp.experts = _resident(Experts.adopt(mlp.experts, expert_numbers(mlp)), mlp.gate)
     experts: Experts = mlp.experts
     return experts
 
 
-def _place(mlp: Layer, parts: Mapping[int, Parts], rows: Sequence[int]) -> None:
+def place_experts(mlp: Layer, parts: Mapping[int, Parts], rows: Sequence[int]) -> None:
     """New run-time experts in a layer; whether and how they skip stays."""
     old = own(mlp)
-    mlp.experts = _resident(
-        Experts.of(parts, rows, old.act_fn, beta=old.beta, renormalise=old.renormalise)
-    )
+    experts = Experts.of(parts, rows, old.act_fn, beta=old.beta, renormalise=old.renormalise)
+    mlp.experts = _resident(experts, mlp.gate)
     for part in (mlp, mlp.gate):
         if hasattr(part, "top_k") and not isinstance(mlp.gate, MaskedRouter):
             part.top_k = min(int(part.top_k), len(rows))
@@ -205,7 +206,18 @@ def _check_partition(numbers: Sequence[int], groups: Sequence[Sequence[int]], wh
         )
 
 
-def _mean(experts: Sequence[Parts], weights: Sequence[float]) -> Parts:
+def _dense(parts: Parts, where: str) -> dict[str, Tensor]:
+    """An expert's matrices, all of them whole."""
+    found = {}
+    for name, part in parts.items():
+        if "." in name or not isinstance(part, Tensor):
+            kind = "low-rank" if "." in name else "quantized"
+            raise Refused(f"{where} has {kind} experts, which cannot be merged; merge first.")
+        found[name] = part
+    return found
+
+
+def _mean(experts: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Parts:
     """The weighted mean of experts, summed in fp32."""
     total = sum(weights)
     shares = [weight / total for weight in weights] if total else [1 / len(weights)] * len(weights)
@@ -239,9 +251,9 @@ def _factors(
     return found[0], found[1]
 
 
-def _resident(module: M) -> M:
-    """The module with its buffers beside its weights; on the meta device they stay real."""
-    device = next(module.parameters()).device
+def _resident(module: M, gate: Layer) -> M:
+    """The module with its buffers beside the router; on the meta device they stay real."""
+    device = _device(gate)
     return module if device.type == "meta" else module.to(device)
 
 
@@ -292,6 +304,8 @@ def set_weights(
         slot = find(layer, family, name)
         if slot is None:
             raise Refused(f"{where} has no weight {name!r}.")
+        if slot.packed is not None:
+            raise Refused(f"{where}: {name} is quantized; change weights before quantizing.")
         if name not in tensors:
             continue
         value, old = tensors[name], slot.read()

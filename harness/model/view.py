@@ -25,6 +25,7 @@ from harness.model.matrices import (
     matrices,
     row_numbers,
 )
+from harness.model.quantized import Quantized, Scheme
 from harness.model.router import MaskedRouter
 from harness.model.shell import assemble, settle
 from harness.model.stored import Files, Stored
@@ -95,13 +96,27 @@ class Block:
         return tuple(matrix for matrix in found if matrix.part in wanted)
 
     def weight(self, matrix: Matrix | str) -> Tensor:
-        """The weight, [outputs, inputs] (norms: [hidden]), read-only.
+        """The weight, [outputs, inputs] (norms: [hidden]), read-only; dequantised if it is packed.
 
         Raises:
             Refused: the block has no such weight.
         """
         name = matrix if isinstance(matrix, str) else matrix.name
         return self._slot(name).read()
+
+    def packed_scheme(self, matrix: Matrix | str) -> Scheme | None:
+        """How the weight is packed; None if it is not."""
+        name = matrix if isinstance(matrix, str) else matrix.name
+        slot = find(self._structure, self.model.family, name)
+        return slot.packed.scheme if slot is not None and slot.packed is not None else None
+
+    def packed(self, matrix: Matrix | str) -> Quantized | None:
+        """The weight as it is packed; None if it is not.
+
+        Raises:
+            Refused: the block has no such weight.
+        """
+        return self._slot(matrix if isinstance(matrix, str) else matrix.name).quantized()
 
     def has(self, name: str) -> bool:
         """Whether the block has a weight of this name."""
@@ -310,6 +325,10 @@ class MoEModel:
         origin = self._step or (uuid.uuid4().hex if edit.tensors else "")
         text = json.dumps([self._keys[edit.block], origin, edit.data()])
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def refresh(self) -> None:
+        """Forget the assembled model, after tensors were given to blocks from outside."""
+        self._assembled = None
 
     def settle(self) -> None:
         """After loading: no parameter is trained, all are aligned in memory."""

@@ -21,6 +21,7 @@ from harness.edits import (
     KeepExperts,
     LowRank,
     MergeExperts,
+    QuantizeWeights,
     SetWeights,
     SkipExperts,
     parse,
@@ -28,21 +29,29 @@ from harness.edits import (
 from harness.errors import Refused
 from harness.model.artifact import load, save
 from harness.model.audit import audit
+from harness.model.quantized import Quantized, Scheme
 from harness.model.view import Block, MoEModel
 
 BLOCK = 2  # has experts in every family
 KINDS = [*sorted(EDITS), "keep_experts-mask", "keep_experts-preserve"]
+SCHEME = Scheme(group=0, symmetric=True)
 GONE = dict.fromkeys(KINDS, "block 2 is not in the model")
 NO_MOE = dict.fromkeys(KINDS, "no experts") | {
     "drop_block": "",
     "drop_moe": "dropped already",
     "low_rank": "has no experts.1.gate",
     "set_weights": "no weight",
+    "quantize_weights": "is not there",
 }
 REFUSED: dict[str, dict[str, str]] = {
     "drop_block": GONE,
     "drop_moe": NO_MOE,
     "low_rank": {"low_rank": "low-rank already", "merge_experts": "cannot be merged"},
+    "quantize_weights": {
+        "low_rank": "factorise before quantizing",
+        "merge_experts": "cannot be merged",
+        "quantize_weights": "quantized already",
+    },
 }
 
 
@@ -71,11 +80,26 @@ def edit(kind: str, model: MoEModel) -> Edit:
         return LowRank.of(
             BLOCK, {n: _factors(block.weight(n) if live and block.has(n) else None) for n in names}
         )
+    if kind == "quantize_weights":
+        return _quantized(block, names if live else ())
     names = ("experts.3.down", "router", "mlp_norm", "attention.q")
     return SetWeights.of(
         BLOCK,
         {n: block.weight(n) * 0.5 if live and block.has(n) else torch.zeros(1) for n in names},
     )
+
+
+def _quantized(block: Block, names: tuple[str, ...]) -> QuantizeWeights:
+    """Of a low-rank matrix the factors."""
+    found = {}
+    for name in names:
+        for part in [name] if block.has(name) else [f"{name}.u", f"{name}.v"]:
+            weight = block.weight(part)
+            codes = torch.arange(weight.numel()).reshape(weight.shape).to(torch.uint8) % 16
+            scales = weight.abs().amax(1, keepdim=True) / 8
+            found[part] = Quantized.of(codes, scales, None, SCHEME)
+    blank = Quantized.blank(SCHEME, (2, 2), torch.zeros(1))
+    return QuantizeWeights.of(BLOCK, found or {"experts.1.gate": blank})
 
 
 def _factors(weight: Tensor | None) -> tuple[Tensor, Tensor]:
