@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import MixtralConfig, MixtralForCausalLM
 
 from harness.edits import (
     DropBlock,
@@ -38,7 +39,7 @@ SCHEMES = [
 
 def rounded(weight: Tensor, scheme: Scheme) -> Quantized:
     """Nearest codes on a grid over each group, by the definition."""
-    outputs, inputs = weight.shape
+    _, inputs = weight.shape
     width = scheme.group or inputs
     scales, zeros, codes = [], [], []
     for start in range(0, inputs, width):
@@ -208,10 +209,43 @@ def test_settled_models_save_the_same_file(tiny: Tiny, tmp_path: Path) -> None:
     model = tiny("mixtral")
     layer = model.layer(0).self_attn
     generator = torch.Generator().manual_seed(4)
-    weight = torch.randn(64, 64, generator=generator)
+    weight = torch.randn(64, 64, generator=generator).bfloat16()
     layer.q_proj = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16)
-    model.apply(QuantizeWeights.of(0, {"attention.q": rounded(weight.bfloat16(), Scheme(group=32))}))
+    model.apply(QuantizeWeights.of(0, {"attention.q": rounded(weight, Scheme(group=32))}))
     before = {name: tensor.clone() for name, tensor in state(model).items()}
     settle(model.layer(0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in state(model).items())
     assert resident_bytes(model.lm) > 0
+
+
+def test_four_bits_take_about_a_quarter_on_disk_and_in_memory(tmp_path: Path) -> None:
+    config = MixtralConfig(
+        vocab_size=64,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        num_local_experts=4,
+    )
+    torch.manual_seed(5)
+    lm = MixtralForCausalLM(config).to(torch.bfloat16)
+    model = MoEModel(lm, ref="tiny", sha256="0")
+    dense = resident_bytes(model.lm)
+    chosen = [matrix for block in model.blocks for matrix in block.matrices("experts", "attention")]
+    plain = 2 * sum(matrix.shape[0] * matrix.shape[1] for matrix in chosen)
+    quantize(model, Scheme(group=128), ("experts", "attention"))
+    save(model, tmp_path / "artifact")
+    again = load(tmp_path / "artifact")
+    stored = sum(
+        tensor.nbytes
+        for name, tensor in state(again).items()
+        if name.endswith(("codes", "scales", "zeros"))
+    )
+    assert stored <= 0.27 * plain
+    rest = dense - plain
+    assert resident_bytes(again.lm) <= 1.05 * (stored + rest)
+    with torch.no_grad():  # nothing is unpacked for good by running
+        again.lm(torch.arange(40).reshape(1, 40))
+        again.lm(torch.arange(2).reshape(1, 2))
+    assert resident_bytes(again.lm) <= 1.05 * (stored + rest)
