@@ -45,13 +45,14 @@ def report(
         folder: Path | None = request.config.getoption("--record")
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            data = {"benchmark": name, **found, "machine": _machine()}
+            data = {"benchmark": name, **found, "machine": machine()}
             (folder / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
 
     return write
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """The machine and the versions that numbers were found with."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -10,15 +10,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from harness.calibration.covariances import Covariances
+from harness.calibration.inverse import inverse_factor
 from harness.calibration.walk import Calibration
 from harness.edits import Edit, SetWeights
-from harness.errors import Refused
 from harness.method import Method, Note
 from harness.model.view import Block, MoEModel
 from harness.sparsity import Sparsity, below, lowest
-
-MOST_DAMPING = 1e3
-"""Above it the moment is not a sum of squares: it holds infinities."""
 
 
 class SparseGPT(Sparsity, Method):
@@ -113,27 +110,3 @@ class SparseGPT(Sparsity, Method):
             left[:, column:].addr_(errors[:, column], upper[column, column:], alpha=-1)
         left.masked_fill_(zeroed, 0.0)  # zero to the last bit
         return errors
-
-
-def inverse_factor(moment: Tensor, damping: float) -> Tensor:
-    """U, upper triangular, with U^T U the inverse of the damped moment; [inputs, inputs].
-
-    Args:
-        moment: Sum of x x^T, [inputs, inputs].
-        damping: What is added to the diagonal, as a fraction of its mean; an input that is always
-            zero gets 1 instead.
-
-    Raises:
-        Refused: the moment is not finite.
-    """
-    squares = moment.diagonal()
-    while damping < MOST_DAMPING:
-        added = (damping * squares.mean()).expand_as(squares).masked_fill(squares == 0, 1.0)
-        # H = (P L P)(P L P)^T with P the reversal and P H P = L L^T, so that U = P L^-1 P.
-        lower, failed = torch.linalg.cholesky_ex((moment + added.diag()).flip(0, 1))
-        if not int(failed):
-            identity = torch.eye(len(moment), dtype=moment.dtype, device=moment.device)
-            inverse: Tensor = torch.linalg.solve_triangular(lower, identity, upper=False)
-            return inverse.flip(0, 1)
-        damping *= 10
-    raise Refused("what the model gives on the calibration tokens is not finite; check both.")

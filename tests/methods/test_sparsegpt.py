@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from harness.calibration.inverse import inverse_factor
 from harness.errors import Refused
 from harness.sparsity import below
-from methods.sparsegpt import SparseGPT, inverse_factor
+from methods.sparsegpt import SparseGPT
 
 
 def correlated(tokens: int, inputs: int) -> Tensor:

@@ -1,0 +1,106 @@
+"""What quantizing methods share: their options, their grids, and the report on their errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from harness.calibration.quantization_errors import QuantizationErrors
+from harness.errors import Refused
+from harness.grid import fit, nearest, rounded
+from harness.method import Note
+from harness.model.matrices import PARTS, Part
+from harness.model.quantized import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.model.view import MoEModel
+
+Target = Literal["experts", "shared", "dense", "attention"]
+
+
+class Rounding(BaseModel):
+    """Bits and grid of the matrices named; the router is never quantized."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bits: Literal[2, 3, 4, 8] = 4
+    """4 and 8 stay packed; 2 and 3 are simulated: dense weights that lie on the grid."""
+    group: Literal[0, 32, 64, 128] = 128
+    """Consecutive inputs of a row that share a grid; 0: all of them. The last may be fewer."""
+    symmetric: bool = False
+    """A grid with its zero in the middle."""
+    targets: frozenset[Target] | None = None
+    """Parts of the block that are quantized; by default routed and shared experts, or the MLP of a
+    dense model."""
+
+    @model_validator(mode="after")
+    def _some_target(self) -> Self:
+        if self.targets is not None and not self.targets:
+            raise ValueError("targets is empty; name experts, shared, dense or attention")
+        return self
+
+    @property
+    def scheme(self) -> Scheme:
+        """Bits, group and symmetry, as an edit has them."""
+        return Scheme(bits=self.bits, group=self.group, symmetric=self.symmetric)
+
+    def parts(self, model: MoEModel) -> tuple[Part, ...]:
+        """The parts to quantize in this model.
+
+        Raises:
+            Refused: the model has none of a part that is named, or it is quantized already.
+        """
+        present = {matrix.part for block in model.blocks for matrix in block.matrices()}
+        default = {"experts", "shared"} if model.experts else {"dense"}
+        wanted = self.targets if self.targets is not None else default & present
+        for part in sorted(wanted - present):
+            listed = ", ".join(one for one in PARTS if one in present)
+            raise Refused(f"targets: {model.ref} has no {part!r}; it has {listed}.")
+        if not wanted:
+            raise Refused(f"{model.ref} has no experts left to quantize; set targets.")
+        chosen: tuple[Part, ...] = tuple(part for part in PARTS if part in wanted)
+        for block in model.blocks:
+            for matrix in block.matrices(*chosen):
+                if block.packed_scheme(matrix) is not None:
+                    raise Refused(
+                        f"block {block.index}: {matrix.name} is quantized already; quantize once."
+                    )
+        return chosen
+
+
+class Quantization(Rounding):
+    """Quantization that looks at calibration tokens."""
+
+    min_tokens: int = Field(default=1, ge=1)
+    """A matrix that fewer calibration tokens reached is rounded to nearest, and the record says
+    so."""
+
+    def starved(self, tokens: Mapping[str, Tensor]) -> dict[str, int]:
+        """The matrices that fewer than `min_tokens` tokens reached, with their number.
+
+        Args:
+            tokens: Of each matrix, int64, 0-dim, as `Covariances` counts them.
+        """
+        counts = {name: int(count) for name, count in tokens.items()}
+        return {name: count for name, count in counts.items() if count < self.min_tokens}
+
+
+def rounded_note(starved: Mapping[int, Mapping[str, int]]) -> Note:
+    """What fell back to rounding: block, matrix, calibration tokens it saw."""
+    found = {block: dict(matrices) for block, matrices in starved.items() if matrices}
+    return Note(name="quantization.rounded", data=found)
+
+
+__all__ = [
+    "Quantization",
+    "QuantizationErrors",
+    "Rounding",
+    "fit",
+    "nearest",
+    "rounded",
+    "rounded_note",
+]

@@ -1,0 +1,1 @@
+"""GPTQ: the method, and its pass over the columns of matrices side by side."""
