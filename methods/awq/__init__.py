@@ -1,0 +1,1 @@
+"""AWQ: scales that move from inputs into weights, clipped ranges, and rounding."""

@@ -1,0 +1,152 @@
+"""AWQ: weights scaled by how large their inputs are, clipped, and rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from harness.calibration.covariances import Covariances
+from harness.calibration.magnitudes import Magnitudes
+from harness.calibration.walk import Calibration
+from harness.edits import Edit, QuantizeWeights, SetWeights
+from harness.method import Method, Note
+from harness.model.matrices import Matrix
+from harness.model.quantized import Quantized
+from harness.model.view import Block, MoEModel
+from harness.quantization import Quantization, QuantizationErrors, rounded, rounded_note
+from methods.awq.clip import clipped
+from methods.awq.groups import Group, groups
+from methods.awq.scale import Scales
+from methods.awq.search import Pairs, search
+from methods.awq.stacks import apart, problems, stacked, stacks
+
+
+class AWQ(Quantization, Method):
+    """AWQ (Lin et al. 2024, arXiv 2306.00978) over the matrices of every block.
+
+    What a norm or a matrix gives is divided by s, channel by channel, and all that reads it
+    multiplied by s before it is rounded: for a norm that is every expert's gate and up, the shared
+    experts', the router and the shared experts' gate, or the attention's inputs; for an expert's up
+    its own down; for v, where there is one for every query head, o; and the inner factor of what is
+    low-rank for the outer. Of s = mean|x|^r for 20 ratios r, no scaling among them, the one is
+    taken with the least squared error of the readers' outputs. Then the range of each group is cut
+    off where that lowers its error, except in the attention's queries and keys.
+
+    Deviations: AutoAWQ and C-MoE leave the router out, which then routes on inputs divided by s;
+    `scale_router = false` does so. The error is that of the matrices' outputs over all calibration
+    tokens, from second moments; the authors run the sublayer on 512 tokens for it, with its
+    activations, coefficients and softmax. A ratio is searched for every expert's down on its own. A
+    row is clipped only where the error of its whole output falls. A channel's |x| counts at least
+    1e-4 of the average. Later blocks see the blocks before them quantized, unless `propagate =
+    "original"`, as with the authors. What fewer than `min_tokens` tokens reached is rounded to
+    nearest with the scales of what it reads, and neither asked for scales nor clipped. What cannot
+    be scaled exactly is not, and the record says why. Attention is left alone unless targeted.
+    `harness.grid.fit` names the deviations of the grid.
+    """
+
+    name: ClassVar[str] = "awq"
+    reference: ClassVar[str] = (
+        "Lin et al. 2024, arXiv 2306.00978: least ||Q(W s)(X / s) - W X||, s = mean|X|^r"
+    )
+
+    ratios: int = Field(default=20, ge=1, le=1000)
+    """How many r are tried, from 0 in equal steps ("n_grid"); 1 tries no scaling alone."""
+    duo: bool = False
+    """AutoAWQ's "duo scaling": s = mean|x|^r / mean(|w| / max |w|)^(1 - r)."""
+    shrink: float = Field(default=0.5, ge=0, lt=1)
+    """Largest share of a group's range that may be cut off ("max_shrink"); 0: no clipping."""
+    steps: int = Field(default=20, ge=1, le=1000)
+    """Of the clipping, from the whole range to 0."""
+    scale_router: bool = True
+    """Compatibility: false leaves the router as it is although its inputs are scaled, as AutoAWQ
+    and C-MoE do; for matching their rows only."""
+    propagate: Literal["quantized", "original"] = "quantized"
+    """What later blocks see: the quantized blocks before them, or the original ones."""
+
+    def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
+        """Yield one QuantizeWeights per block that has a target, then what else is scaled."""
+        parts = self.parts(model)
+        errors = QuantizationErrors(self.scheme)
+        starved: dict[int, dict[str, int]] = {}
+        found: dict[int, Any] = {}
+        follow: Literal["edited", "original"]
+        follow = "edited" if self.propagate == "quantized" else "original"
+        for block in calibration.walk(model, follow=follow):
+            chosen = block.matrices(*parts)
+            if not chosen:
+                continue
+            sizes, moments = Magnitudes(*parts, "router"), Covariances(*parts)
+            block.collect(moments, sizes)
+            starved[block.index] = self.starved(moments.tokens)
+            fed = {n: m for n, m in moments.sums.items() if n not in starved[block.index]}
+            scales, found[block.index] = self._scales(block, chosen, sizes, fed)
+            packed = self._packed(chosen, scales, fed)
+            whole = ((name, one.dequantise(torch.float32)) for name, one in packed.items())
+            errors.add(block, moments.sums, ((n, scales.plain(n, w)) for n, w in whole))
+            others = {name: scales.scaled(name) for name in scales.names if name not in packed}
+            yield QuantizeWeights.of(block.index, packed)
+            if others:
+                yield SetWeights.of(block.index, others)
+        yield errors.note()
+        yield rounded_note(starved)
+        yield Note(name="awq.scales", data=found)
+
+    def _scales(
+        self,
+        block: Block,
+        chosen: Sequence[Matrix],
+        sizes: Magnitudes,
+        fed: Mapping[str, Tensor],
+    ) -> tuple[Scales, dict[str, Any]]:
+        """The scales of a block, with the ratios by producer and what is left unscaled, and why."""
+        scales = Scales(block)
+        able, left = groups(block, chosen)
+        ratios: dict[str, float | None] = {}
+        for some, pairs in problems(block, able, fed):
+            found, values = self._search(block, some, sizes, pairs)
+            for group, ratio, scale in zip(some, found, values, strict=True):
+                ratios[group.producer] = ratio
+                readers = [m for m in group.readers if self.scale_router or m.part != "router"]
+                scales.move(scale, group.producer, readers)
+        return scales, {"ratios": ratios, "unscaled": left}
+
+    def _search(
+        self, block: Block, some: Sequence[Group], sizes: Magnitudes, pairs: Pairs
+    ) -> tuple[list[float | None], Tensor]:
+        """The best ratios of groups side by side, and their scales; none without a token."""
+        device, dtype = block.model.device, block.model.dtype
+        if not pairs:
+            return [None] * len(some), torch.ones(len(some), some[0].leader.shape[1], device=device)
+        magnitude = torch.stack([sizes.of(group.leader) for group in some]).to(device)
+        return search(magnitude, pairs, self.scheme, dtype, ratios=self.ratios, duo=self.duo)
+
+    def _packed(
+        self, chosen: Sequence[Matrix], scales: Scales, fed: Mapping[str, Tensor]
+    ) -> dict[str, Quantized]:
+        """The matrices scaled, clipped if they have moments, and rounded."""
+        block = scales.block
+        dtype = block.model.dtype
+        weights = {matrix.name: scales.scaled(matrix.name) for matrix in chosen}
+        clip = [one.name for one in chosen if one.name in fed and not _compared(one)]
+        for stack in stacks(block, {name: fed[name] for name in clip} if self.shrink else {}):
+            moment = torch.stack([scales.moment(names[0], fed[names[0]]) for names in stack])
+            weight = clipped(
+                stacked(weights, stack),
+                moment,
+                self.scheme,
+                dtype,
+                shrink=self.shrink,
+                steps=self.steps,
+            )
+            weights |= apart(weight, weights, stack)
+        return {name: rounded(one, self.scheme, dtype=dtype) for name, one in weights.items()}
+
+
+def _compared(matrix: Matrix) -> bool:
+    """Whether the outputs become queries or keys, whose products clipping would distort."""
+    role = matrix.name.split(".")[1]
+    return matrix.part == "attention" and role.partition("_")[0] in ("q", "k")
