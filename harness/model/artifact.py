@@ -177,6 +177,7 @@ def load(
     _fill(model, tensors, folder)
     for module in (model.frame, *(model.layer(index) for index in model.numbers)):
         module.to(device)  # buffers, which are in no file
+        settle(module)
     return model
 
 
@@ -198,8 +199,6 @@ def _fill(model: MoEModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
     left = [name for name, tensor in state(model).items() if tensor.is_meta]
     if left:
         raise UserError(f"{folder}: {len(left)} tensors got no values, the first is {left[0]}.")
-    for index in model.numbers:
-        settle(model.layer(index))
 
 
 def agree(

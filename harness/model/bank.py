@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from harness.model import quantized
 from harness.model.grouped import grouped_linear
+from harness.model.kernels.tiles import Tiles
 from harness.model.packed import Packed
 from harness.model.quantized import Quantized
 
@@ -56,6 +57,11 @@ class Bank(nn.Module):
         return {n: stack for n, stack in held.items() if isinstance(stack, Tensor | Packed)}
 
     @property
+    def packed(self) -> bool:
+        """Whether a matrix is."""
+        return any(isinstance(stack, Packed) for stack in self.stacks.values())
+
+    @property
     def shapes(self) -> list[tuple[int, int]]:
         """(outputs, inputs) of each stacked matrix."""
         return [
@@ -87,21 +93,35 @@ class Bank(nn.Module):
             found[name] = whole[(position, *place[1])]
         return found
 
-    def forward(self, x: Tensor, offsets: Tensor) -> Tensor:
-        """f_e(x_r) for rows sorted by expert, [rows, hidden]; `offsets` int32 [experts]."""
+    def forward(self, x: Tensor, offsets: Tensor | Tiles) -> Tensor:
+        """f_e(x_r) for every row, [rows, hidden].
+
+        Args:
+            x: [rows, hidden].
+            offsets: Where the experts' rows, sorted, end, int32 [experts]. Or, for rows in any
+                order where the kernels run, the rows in tiles; what leads nowhere is zero.
+        """
         if hasattr(self, "gate_up_proj"):
             gate, up = self._product("gate_up_proj", x, offsets).chunk(2, dim=-1)
         else:
             gate, up = self._linear("gate", x, offsets), self._linear("up", x, offsets)
-        return self._linear("down", self.act_fn(gate) * up, offsets)
+        gated = self.act_fn(gate)
+        # In place where nobody asks for gradients: of a long prefill this is the largest tensor.
+        gated = gated * up if torch.is_grad_enabled() else gated.mul_(up)
+        return self._linear("down", gated, offsets)
 
-    def _linear(self, role: str, x: Tensor, offsets: Tensor) -> Tensor:
+    def _linear(self, role: str, x: Tensor, offsets: Tensor | Tiles) -> Tensor:
         if hasattr(self, f"{role}_proj"):
             return self._product(f"{role}_proj", x, offsets)
         return self._product(f"{role}_u", self._product(f"{role}_v", x, offsets), offsets)
 
-    def _product(self, attribute: str, x: Tensor, offsets: Tensor) -> Tensor:
+    def _product(self, attribute: str, x: Tensor, offsets: Tensor | Tiles) -> Tensor:
         stack = getattr(self, attribute)
+        if isinstance(offsets, Tiles):
+            from harness.model.kernels.grouped import grouped_rows  # needs Triton
+
+            weight = stack.quantized() if isinstance(stack, Packed) else stack
+            return grouped_rows(x, offsets, weight)
         if isinstance(stack, Packed):
             return stack.grouped(x, offsets)
         return grouped_linear(x, stack, offsets)

@@ -7,6 +7,7 @@ skipped is not computed.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -14,9 +15,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.model import kernels
 from harness.model.bank import Bank, Parts, stacked_key
+from harness.model.kernels.tiles import Tiles
 
 NOWHERE = -1
+FEW_TOKENS = 64
+"""Up to so many at once dense experts run in the grouped kernel, where there is one."""
+MOST_TOKENS = 1024
+"""So many go through packed experts at once. Between gate, up and down lie, in Mixtral, 14 times as
+many numbers as in the states, for each of two choices: a good part of what packing saves."""
 
 
 class Experts(nn.Module):
@@ -132,6 +140,11 @@ class Experts(nn.Module):
         if self.partial:
             computed, weights = self.choose(index, weights)
             slots = slots.masked_fill(~computed, self.num_experts)
+        if self._unsorted(hidden):
+            if len(hidden) <= MOST_TOKENS:
+                return self._tiled(hidden, slots, weights)
+            parts = (part.split(MOST_TOKENS) for part in (hidden, slots, weights))
+            return torch.cat([self._tiled(*part) for part in zip(*parts, strict=True)])
         flat = slots.flatten()
         counts = torch.bincount(flat, minlength=self.num_experts + 1)[: self.num_experts]
         ends = counts.cumsum(0).to(torch.int32)
@@ -142,6 +155,23 @@ class Experts(nn.Module):
         y = y * weights.flatten()[order].unsqueeze(-1)
         out = y.new_zeros(len(flat), y.shape[-1]).index_copy(0, order, y)
         total: Tensor = out.view(*index.shape, -1).sum(1)
+        return total.to(hidden.dtype)
+
+    def _unsorted(self, hidden: Tensor) -> bool:
+        """Whether the kernels compute: packed experts always, dense ones for few tokens."""
+        if not kernels.runs_on(hidden):
+            return False
+        return len(hidden) <= FEW_TOKENS or any(bank.packed for bank in self._banks())
+
+    def _tiled(self, hidden: Tensor, slots: Tensor, weights: Tensor) -> Tensor:
+        """As `forward`, from the choices' slots [tokens, k]; the host reads nothing back."""
+        x = hidden.unsqueeze(1).expand(*slots.shape, -1).flatten(0, 1)  # of one token: a view
+        outs, first, flat = [], 0, slots.flatten()
+        for bank, numbers in zip(self.banks, self.bank_numbers, strict=True):
+            outs.append(bank(x, Tiles.of(flat - first, len(numbers))))  # zero for other banks' rows
+            first += len(numbers)
+        out = functools.reduce(torch.add, outs).view(*slots.shape, -1)
+        total: Tensor = (out * weights.unsqueeze(-1)).sum(1)
         return total.to(hidden.dtype)
 
     def _computed(self, x: Tensor, ends: Tensor) -> Tensor:

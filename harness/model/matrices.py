@@ -71,7 +71,7 @@ class Slot:
         if packed is None:
             return None
         position, rows = self._place
-        return packed.quantized()[position][rows]
+        return packed.quantized(position)[rows]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -177,8 +177,9 @@ def _linear(owner: Layer, attribute: str | None, factor: str = "") -> Slot | Non
     module = getattr(owner, attribute, None) if attribute else None
     if isinstance(module, Factors):
         return Slot(getattr(module, factor), "weight") if factor in ("u", "v") else None
-    linear = isinstance(module, nn.Linear | PackedLinear)
-    return Slot(module, "weight") if linear and not factor else None
+    if not isinstance(module, nn.Linear | PackedLinear) or factor:
+        return None
+    return Slot(module, "weight")
 
 
 def _expert(mlp: Layer, rest: str) -> Slot | None:

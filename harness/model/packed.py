@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.model import int4
+from harness.model import int4, kernels
+from harness.model.kernels.tiles import Tiles
 from harness.model.quantized import Quantized
 
 FEW_ROWS = 16
@@ -54,12 +55,24 @@ class Packed(nn.Module):
         self.zeros = None
         self.settled = True
 
-    def quantized(self) -> Quantized:
-        """The stack as a value, whatever form it runs in."""
+    def _apply(self, fn: Any, recurse: bool = True) -> Packed:
+        # To another device or dtype goes the plain form: the kernel's is this processor's.
+        if self.settled:
+            weight = self.quantized()
+            self.codes, self.scales, self.zeros = weight.codes, weight.scales, weight.zeros
+            self.settled = False
+        applied: Packed = super()._apply(fn, recurse)
+        return applied
+
+    def quantized(self, position: int | None = None) -> Quantized:
+        """The stack as a value, whatever form it runs in, or one matrix of it."""
         if not self.settled:
-            return Quantized(self.scheme, self.inputs, self.codes, self.scales, self.zeros)
-        codes = int4.transposed(self.codes, int4.block_rows() or 0).mT
-        scales, shifts = self.scales.movedim(-3, -2).unbind(-1)  # [count, outputs, groups] each
+            stack = Quantized(self.scheme, self.inputs, self.codes, self.scales, self.zeros)
+            return stack if position is None else stack[position]
+        which = slice(None) if position is None else position
+        codes = int4.transposed(self.codes[which], int4.block_rows() or 0).mT
+        # [count, outputs, groups] each; of one matrix without the count
+        scales, shifts = self.scales[which].movedim(-3, -2).unbind(-1)
         zeros = None if self.scheme.symmetric else int4.zeros_of(scales, shifts)
         return Quantized.of(codes, scales.contiguous(), zeros, self.scheme)
 
@@ -84,7 +97,12 @@ class Packed(nn.Module):
     def linear(self, x: Tensor, position: int = 0) -> Tensor:
         """Product with one of the matrices, x W^T, [..., outputs]; x is [..., inputs]."""
         rows = x.reshape(-1, self.inputs)
-        if self.settled and x.dtype == torch.bfloat16 and len(rows) <= FEW_ROWS:
+        if kernels.runs_on(x):
+            from harness.model.kernels.grouped import grouped_rows  # needs Triton
+
+            weight = self.quantized()[position : position + 1]
+            out = grouped_rows(rows, Tiles.single(len(rows)), weight)
+        elif self.settled and x.dtype == torch.bfloat16 and len(rows) <= FEW_ROWS:
             group = self.scheme.group
             out = int4.linear(rows, self.codes[position], self.scales[position], group)
         else:

@@ -12,6 +12,7 @@ from harness.model.families import Family, Layer
 from harness.model.matrices import Slot, find, linear_place, row_numbers
 from harness.model.packed import PackedLinear
 from harness.model.quantized import Quantized, Scheme
+from harness.model.shell import compact
 from harness.model.surgery import own, place_experts, set_weights
 
 
@@ -79,7 +80,8 @@ def _quantized(
     shapes = {part: tuple(tensor.shape) for part, tensor in held.items()}
     if shapes != {part: tuple(tensor.shape) for part, tensor in blank.tensors.items()}:
         raise Refused(f"{where}: the codes, scales or zeros of {name} are missing or do not fit.")
-    return blank.holding(held).to(weight)
+    # In memory of its own: a view of a stack would keep, and could not save, all it is cut from.
+    return blank.holding({part: compact(tensor) for part, tensor in held.items()}).to(weight)
 
 
 def _replace_linear(layer: Layer, family: Family, name: str, matrix: Quantized) -> None:

@@ -73,6 +73,8 @@ def merge_experts(
     """
     mlp = layer.mlp
     _check_partition(_present(mlp, [], where), groups, where)
+    if [len(group) for group in groups] != [len(share) for share in weights]:
+        raise Refused(f"{where}: groups and weights do not match; give one weight per member.")
     owned = own(mlp)
     parts = {expert: _dense(one, where) for expert, one in owned.parts().items()}
     merged: dict[int, Parts] = {
