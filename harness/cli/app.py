@@ -11,6 +11,7 @@ from harness.cli import (
     compress,
     doctor,
     evaluate,
+    export,
     gate,
     leaderboard,
     listing,
@@ -53,7 +54,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for verb in (run, leaderboard, verdict, gate, plot, compress, evaluate, listing, show, doctor):
+for verb in (
+    run,
+    leaderboard,
+    verdict,
+    gate,
+    plot,
+    compress,
+    export,
+    evaluate,
+    listing,
+    show,
+    doctor,
+):
     verb.add(app)
 
 

@@ -18,7 +18,7 @@ from .conftest import Run
 
 VERBS = (
     *("run", "leaderboard", "verdict", "gate", "plot"),
-    *("compress", "evaluate", "list", "show", "doctor"),
+    *("compress", "export", "evaluate", "list", "show", "doctor"),
 )
 
 

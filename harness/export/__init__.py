@@ -1,0 +1,1 @@
+"""Artifacts written in the formats of other libraries, each proven by reading it back."""
