@@ -18,6 +18,11 @@ from harness.errors import UserError, nearest, unknown
 from harness.method import Method
 
 GROUP = "moebench.methods"
+GONE = {
+    "awq": "AutoAWQ is archived and runs no MoE model of transformers 5",
+    "gptq": "AutoGPTQ is archived and cannot be imported beside transformers 5",
+}
+"""Why auto-NAME is no method, though people will ask for it."""
 
 
 @cache
@@ -43,6 +48,7 @@ def method(name: str, *, where: str = "") -> type[Method]:
     """
     if ".py:" in name:
         return _from_file(name, where)
+    _refuse_gone(name, where)
     if name not in _entries():
         raise unknown("method", name, names(), where=where)
     found = _entries()[name].load()
@@ -73,17 +79,28 @@ def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
 def source_sha256(kind: type[Method]) -> str:
     """Hash of the source a method's decisions come from.
 
-    Its own file, or all files of its folder where a method is a folder. Shared statistics and
-    edits belong to the harness and carry versions of their own.
+    Its own file, or all files of its folder where a method is a folder, and the files it names in
+    `sources`. Shared statistics and edits belong to the harness and carry versions of their own.
     """
     path = Path(inspect.getfile(kind))
     package = sys.modules[kind.__module__].__package__ or ""
     is_folder = package.count(".") >= 1
     files = sorted(path.parent.rglob("*.py")) if is_folder else [path]
+    files += getattr(kind, "sources", ())  # a peer's worker
     content = hashlib.sha256()
     for file in files:
         content.update(file.read_bytes())
     return content.hexdigest()
+
+
+def _refuse_gone(name: str, where: str) -> None:
+    algorithm = name.lower().replace("-", "").replace("_", "").removeprefix("auto")
+    if algorithm in GONE and name.lower().startswith("auto"):
+        prefix = f"{where}: " if where else ""
+        raise UserError(
+            f"{prefix}method {name!r}: {GONE[algorithm]}; use {algorithm!r}, or 'gptqmodel' or "
+            f"'llm-compressor' with algorithm = {algorithm!r}."
+        )
 
 
 def _from_file(name: str, where: str) -> type[Method]:

@@ -27,6 +27,7 @@ def findings(results: Path) -> Iterator[tuple[str, str]]:
     from harness.cli import owners
     from harness.folders import cache_folder
     from harness.measure.environment import environment
+    from harness.peers.peer import PEERS
     from harness.steps import device
 
     found = environment(device=device())
@@ -39,6 +40,8 @@ def findings(results: Path) -> Iterator[tuple[str, str]]:
     for name in owners.PACKAGES:
         whose = ", ".join(owners.owners(name)) or "no distribution"
         yield name, f"{owners.location(name)} ({whose})"
+    for peer in PEERS:
+        yield peer.name, peer.finding()
     cache = cache_folder()
     yield "cache", f"{cache} ({_bytes_in(cache) / 2**20:.1f} MiB)"
     yield "results", f"{results.absolute()} ({_free(results) / 2**30:.1f} GiB free)"

@@ -1,0 +1,1 @@
+"""What runs under a peer's interpreter. Imports the peer, torch, transformers and safetensors."""
