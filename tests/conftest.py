@@ -26,6 +26,7 @@ from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.model import deepseek
 from harness.model.families import FAMILIES
+from harness.model.source import build_on_meta
 from harness.model.view import MoEModel
 
 deepseek.register()
@@ -123,9 +124,8 @@ def random_lm() -> Callable[..., PreTrainedModel]:
 def tiny(random_lm: Callable[..., PreTrainedModel]) -> Callable[..., MoEModel]:
     def build(family: str, *, meta: bool = False) -> MoEModel:
         if meta:
-            auto: Any = AutoModelForCausalLM
-            with torch.device("meta"):
-                return MoEModel(auto.from_config(CONFIGS[family]()), ref=family, sha256="meta")
+            lm = build_on_meta(CONFIGS[family](), experts="grouped_mm", attention="sdpa")
+            return MoEModel(lm, ref=family, sha256="meta")
         return MoEModel(random_lm(family), ref=family, sha256=family)
 
     return build

@@ -14,12 +14,21 @@ from harness.protocol import Protocol
 from harness.record import Record
 from harness.report.board import Row
 from harness.report.columns import AVERAGE
-from harness.report.figures.page import ACROSS, COLOURS, HEIGHT, MARKERS, OWN, STYLE, WIDTH, save
+from harness.report.figures.page import (
+    ACROSS,
+    COLOURS,
+    HEIGHT,
+    MARKERS,
+    OWN,
+    STYLE,
+    WIDTH,
+    legend,
+    save,
+)
 from harness.report.footnotes import REFERENCE
 from harness.report.leaderboard import leaderboard
 
 if TYPE_CHECKING:
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -30,6 +39,7 @@ SIZES = {
     "parameters": ("size.nonzero_parameters", "nonzero parameters"),
 }
 """File name to the column of the size and its name in words."""
+NOTE = "Points: means over seeds; bars: one standard deviation."
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,7 @@ def _figure(rows: Sequence[Row], key: str, size: str, tasks: int) -> Figure:
     across = min(max(len(panels), 1), ACROSS)
     down = max(math.ceil(len(panels) / across), 1)
     width = WIDTH * max(across, 1.4)
-    legend = 0.25 * math.ceil((len(families) + 2) / _legend_columns(width)) + 0.7
-    figure = Figure(figsize=(width, HEIGHT * down + legend), layout="constrained")
+    figure = Figure(figsize=(width, HEIGHT * down), layout="constrained")
     figure.suptitle(f"Average accuracy on {tasks} tasks against {size}", fontsize=13)
     grid = figure.subplots(down, across, squeeze=False)
     for place, (model, group) in zip(grid.flat, panels, strict=False):
@@ -88,13 +97,13 @@ def _figure(rows: Sequence[Row], key: str, size: str, tasks: int) -> Figure:
         place.set_ylabel("average accuracy (%)")
     for place in grid.flat[len(panels) :]:
         place.set_axis_off()
+    if not any(place.get_legend_handles_labels()[1] for place in figure.axes):
+        figure.text(0.5, 0.5, "No record has both an average and a size.", ha="center")
+        return figure
     reference = any(model.startswith(REFERENCE) for model, _ in panels)
-    _legend(figure, _legend_columns(width), reference)
+    note = f"{NOTE}\n{OWN}" if reference else NOTE
+    figure.set_figheight(HEIGHT * down + 0.5 + 0.25 * legend(figure, note))
     return figure
-
-
-def _legend_columns(width: float) -> int:
-    return max(int(width / 2.4), 1)
 
 
 def _panel(axes: Axes, model: str, rows: Sequence[Row], key: str, families: Sequence[str]) -> None:
@@ -150,28 +159,6 @@ def _line(axes: Axes, family: str, points: Sequence[Point], place: int) -> None:
         linewidth=1.6,
         capsize=3,
         alpha=0.9,
-    )
-
-
-def _legend(figure: Figure, columns: int, reference: bool) -> None:
-    entries: dict[str, Artist] = {}
-    for axes in figure.axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    if not entries:
-        figure.text(0.5, 0.5, "No record has both an average and a size.", ha="center")
-        return
-    note = "Points: means over seeds; bars: one standard deviation."
-    if reference:
-        note += f"\n{OWN}"
-    figure.legend(
-        handles=list(entries.values()),
-        labels=list(entries),
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        title=note,
-        title_fontsize=9,
     )
 
 

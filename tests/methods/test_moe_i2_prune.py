@@ -283,10 +283,8 @@ def test_refusals(name: str, configs: dict[str, Any], tiny: Tiny, calibration: C
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("moe-i2-prune", {"keep": 4}),
         ("moe-i2-prune", {"ratio": 0.3, "layers": "importance", "progressive": True}),
         ("moe-i2-prune", {"keep": 3, "field": 2, "best": 2, "tokens": 5}),
-        ("top-loss", {"keep": 4}),
         ("greedy", {"ratio": 0.5}),
     ],
 )

@@ -3,8 +3,11 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from harness.protocol import Protocol
 from harness.record import Record
+from harness.report.figures.page import legend
 from harness.report.plot import COLOURS, MARKERS, accuracy_against_size
 
 
@@ -34,6 +37,19 @@ def test_records_without_numbers_still_make_a_plot(
     refused = [record for record in records if record.status != "ok"]
     for found in ([], refused):
         assert all(p.stat().st_size > 0 for p in accuracy_against_size(found, protocol, tmp_path))
+
+
+def test_the_legend_fits_its_figure() -> None:
+    for recipe in ("eep", "eep + wanda", "moe-i2-prune + moe-i2-decompose + finetune"):
+        figure = Figure((10.0, 4.0), layout="constrained")
+        axes = figure.subplots()
+        for number in range(8):
+            axes.plot([0, 1], [0, 1], label=f"{recipe} {number}")
+        legend(figure, "A note.")
+        figure.set_figheight(6.0)
+        figure.draw_without_rendering()
+        box = figure.legends[0].get_window_extent()
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
 
 
 def test_families_are_told_apart_beyond_the_palette() -> None:

@@ -11,6 +11,7 @@ from harness.record import Record
 from harness.report.figures.heat import heat
 from harness.report.figures.noted import noted, titles
 from harness.report.figures.page import Drawing, Panel, page
+from harness.report.figures.removed import experts_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
 def importance(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
     """A heat map of blocks and experts for every model on which importance was taken."""
     found = noted(records, protocol, "moe-i2.importance")
+    whole = experts_of(records)
     panels = [
-        Panel(title, partial(_panel, losses=one.data[0]))
+        Panel(title, partial(_panel, losses=one.data[0], layers=whole.get(one.record.model.sha256)))
         for title, one in zip(titles(found), found, strict=True)
     ]
     if panels:
         title = "Importance: rise of the calibration loss without one expert"
-        yield Drawing("importance", page(title, panels))
+        note = "Grey: experts removed before."
+        yield Drawing("importance", page(title, panels, note))
 
 
-def _panel(axes: Axes, losses: Mapping[str, Any]) -> None:
+def _panel(axes: Axes, losses: Mapping[str, Any], layers: Mapping[int, int] | None) -> None:
     base = losses["base"]
     values = {
         (int(block), int(expert)): loss - base
@@ -37,7 +40,8 @@ def _panel(axes: Axes, losses: Mapping[str, Any]) -> None:
         for expert, loss in layer.items()
     }
     rows = sorted({row for row, _ in values})
-    columns = sorted({column for _, column in values})
+    most = max((layers or {}).values(), default=1 + max(column for _, column in values))
+    columns = range(most)  # of the base model: numbers do not shift where experts are gone
     heat(axes, values, rows, columns, "nats per token")
     axes.set_xlabel("expert")
     axes.set_ylabel("block")

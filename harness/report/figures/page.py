@@ -79,7 +79,7 @@ def page(title: str, panels: Sequence[Panel], note: str = "") -> Figure:
         panel.draw(place)
     for place in places[len(shown) :]:
         place.set_axis_off()
-    figure.set_figheight(height + 0.5 + 0.25 * _legend(figure, note))
+    figure.set_figheight(height + 0.5 + 0.25 * legend(figure, note))
     return figure
 
 
@@ -99,8 +99,11 @@ def plain(axes: Axes, *, whole: bool = False) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _legend(figure: Figure, note: str) -> int:
-    """What the labels in all panels mean, each once, below them; the number of its lines."""
+def legend(figure: Figure, note: str) -> int:
+    """What the labels in all panels mean, each once, below them; the number of its lines.
+
+    As many columns as the longest label leaves room for: what is wider than the figure is cut off.
+    """
     entries: dict[str, Artist] = {}
     for axes in figure.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
