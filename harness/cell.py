@@ -56,6 +56,11 @@ class Cell:
         object.__setattr__(self, "id", _identity(self))
 
     @property
+    def random(self) -> bool:
+        """Whether the model's weights are drawn at random."""
+        return self.model.weights == "random"
+
+    @property
     def name(self) -> str:
         """As progress lines say it."""
         return f"{self.model.ref}  {self.row}  seed {self.seed}"
@@ -120,7 +125,7 @@ def cells(
     found = []
     for number, ref in enumerate(suite.models):
         try:
-            model = describe(ref, offline=offline)
+            model = describe(ref, offline=offline, random=suite.random)
         except UserError as error:
             raise UserError(f"{suite.where_model(number)}: {error}") from None
         data = data_identity(data_root_of(ref, data_root))
@@ -129,7 +134,7 @@ def cells(
             for recipe in suite.recipes
             if recipe.fits(model.family)
             for seed in recipe.seeds
-            for steps in [resolve(recipe, seed)]
+            for steps in [resolve(recipe, seed, tokens=not suite.random)]
         ]
     _refuse_twins(suite, found)
     return found
@@ -146,16 +151,25 @@ def _refuse_twins(suite: Suite, found: Sequence[Cell]) -> None:
         names[cell.id] = cell.name
 
 
-def resolve(recipe: Recipe, seed: int) -> tuple[CellStep, ...]:
-    """The steps of a recipe with every option, and with `seed` where none is pinned."""
-    return tuple(_resolve(step, seed) for step in recipe.steps)
+def resolve(recipe: Recipe, seed: int, *, tokens: bool = True) -> tuple[CellStep, ...]:
+    """The steps of a recipe with every option, and with `seed` where none is pinned.
+
+    Args:
+        recipe: The recipe.
+        seed: The cell's.
+        tokens: Whether steps look at calibration tokens; random weights have none to look at.
+    """
+    return tuple(_resolve(step, seed, tokens) for step in recipe.steps)
 
 
-def _resolve(step: Step, seed: int) -> CellStep:
+def _resolve(step: Step, seed: int, tokens: bool) -> CellStep:
     from harness import registry
 
     method = registry.build(step.method, {"seed": seed, **step.options})
     source = registry.source_sha256(type(method))
+    if not tokens:
+        none = CalibrationForm(ref="none", sequences=0, length=1, seed=0)
+        return CellStep(step.method, method.options(), source, none)
     file = _calibration_text(step.calibration.ref)
     return CellStep(
         step.method,

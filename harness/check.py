@@ -40,6 +40,10 @@ def _check_protocol(suite: Suite) -> None:
     from harness.evaluate.protocols import PROTOCOLS
 
     protocol = suite.protocol
+    for key in ("tasks", "perplexity"):
+        if suite.random and getattr(protocol, key):
+            where = suite.where("protocol", key)
+            raise UserError(f"{where}: random weights have no accuracy; set {key} = [].")
     for number, name in enumerate(protocol.tasks):
         check_task(name, suite.where("protocol", "tasks", number))
     for number, name in enumerate(protocol.perplexity):

@@ -1,7 +1,8 @@
 """What a run would do, without loading a weight: the same `compress`, on the meta device.
 
 Full-size models whose configurations ship with the package are dry-run without network. Which
-revision the hub has is then unknown, and with it the cell's id and whether it is done.
+revision the hub has is then unknown, and with it the cell's id and whether it is done; with random
+weights the revision does not matter.
 """
 
 from __future__ import annotations
@@ -49,32 +50,20 @@ def standing(cell: Cell, store: Store) -> tuple[str, str]:
     """The cell's id and "done" or "to run"; dashes and "planned" where the id cannot be known."""
     from harness.model.source import shipped_config
 
-    if shipped_config(cell.model.ref):
+    if shipped_config(cell.model.ref) and not cell.random:
         return "-" * len(cell.id), "planned"
     return cell.id, "done" if finished(store.read(cell.id)) else "to run"
 
 
 def outcome(cell: Cell) -> str:
     """What the cell's steps would leave of the model, or the sentence with which one refuses."""
-    from harness import registry
-    from harness.calibration.tokens import Tokens
-    from harness.calibration.walk import Calibration
-    from harness.compress import Step, compress
-    from harness.model.source import open_meta
+    from harness.steps import open_on_meta, run_dry
 
-    protocol = cell.protocol
-    model = open_meta(
-        cell.model.ref,
-        experts=protocol.experts_implementation,
-        attention=protocol.attention_implementation,
-    )
+    model = open_on_meta(cell)
     before = counted(model)
     for number, step in enumerate(cell.steps, start=1):
-        method = registry.build(step.method, dict(step.options))
-        form = step.calibration
-        calibration = Calibration(Tokens.empty(form.length or 1), batch_size=form.batch_size)
         try:
-            compress(model, [Step(method, calibration)])
+            run_dry(model, step)
         except Refused as error:
             return f"step {number} ({step.method}) refuses: {error}"
     if not cell.steps:

@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.capacity import check_room
 from harness.cell import Cell, cells
 from harness.check import check
 from harness.errors import UserError, nearest
 from harness.folders import cache_folder
 from harness.job import Job
 from harness.locations import data_root_of, prepare_environment
+from harness.model.known import config_file
 from harness.process import run_cell, start_server
 from harness.progress import Progress, gist
 from harness.record import Record
@@ -88,9 +90,11 @@ def run(
     """
     shown = progress or Progress()
     with shown.doing("checking the suite"):
-        prepare_environment(suite.models, data_root)
+        fetched = (ref for ref in suite.models if not (suite.random and config_file(ref)))
+        prepare_environment(fetched, data_root)
         start_server()
         check(suite)
+        check_room(suite)
         planned = cells(suite, data_root=data_root, limit=limit)
         chosen = select(planned, only)
     store = Store(results / suite.name)

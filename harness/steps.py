@@ -88,6 +88,23 @@ def run_steps(model: MoEModel, job: Job, say: Say) -> Compressed:
     )
 
 
+def run_dry(model: MoEModel, step: CellStep) -> None:
+    """Apply one step to a model on the meta device, without tokens.
+
+    Raises:
+        Refused: it cannot be carried out.
+    """
+    from harness import registry
+    from harness.calibration.tokens import Tokens
+    from harness.calibration.walk import Calibration
+    from harness.compress import Step, compress
+
+    method = registry.build(step.method, dict(step.options))
+    form = step.calibration
+    calibration = Calibration(Tokens.empty(form.length or 1), batch_size=form.batch_size)
+    compress(model, [Step(method, calibration)])
+
+
 def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[StepReport, CalibrationInfo]:
     """Apply one step to `model`: its report, and what it was calibrated on."""
     from harness import registry
@@ -142,6 +159,10 @@ def open_base(cell: Cell, *, streaming: bool = False) -> MoEModel:
     from harness.model.source import open_model
 
     protocol = cell.protocol
+    if cell.random:
+        from harness.random_model import open_random
+
+        return open_random(cell)
     return open_model(
         cell.model.ref,
         dtype=getattr(torch, protocol.dtype),
@@ -149,6 +170,17 @@ def open_base(cell: Cell, *, streaming: bool = False) -> MoEModel:
         experts=protocol.experts_implementation,
         attention=protocol.attention_implementation,
         streaming=streaming,
+    )
+
+
+def open_on_meta(cell: Cell) -> MoEModel:
+    """The base model on the meta device, as the protocol would run it."""
+    from harness.model.source import open_meta
+
+    return open_meta(
+        cell.model.ref,
+        experts=cell.protocol.experts_implementation,
+        attention=cell.protocol.attention_implementation,
     )
 
 

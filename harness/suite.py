@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,6 +31,9 @@ INSTRUCTIONS = ("alpaca", "alpaca-gpt4", "metamathqa")
 
 REFERENCE = "reference"
 """As a model: all reference models. As a table of a suite: what changes on them."""
+
+Weights = Literal["stored", "random"]
+"""Of a suite's models: read from their files, or drawn at random on the device."""
 
 STAND_IN: Mapping[str, Any] = {
     "dtype": "float32",
@@ -99,6 +102,7 @@ class _RecipeFileForm(_Form):
 class _SuiteForm(_Form):
     title: str = ""
     models: tuple[str, ...] = Field(min_length=1)
+    weights: Weights = "stored"
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     protocol: Protocol = Protocol()
     calibration: CalibrationForm = CalibrationForm()
@@ -151,6 +155,13 @@ class Suite:
     reference: StandInForm = field(default_factory=StandInForm)
     moved: bool = False
     """Whether `models` are others than the file's."""
+    weights: Weights = "stored"
+    """Random ones are for memory, bytes, FLOPs and speed, and are never downloaded."""
+
+    @property
+    def random(self) -> bool:
+        """Whether the models' weights are drawn at random."""
+        return self.weights == "random"
 
     def where_model(self, number: int) -> str:
         """Where a model was named."""
@@ -257,6 +268,7 @@ class Suite:
             source,
             form.published,
             form.reference,
+            weights=form.weights,
         )
         _refuse_twins(draft, "models", list(form.models), "model", ())
         _refuse_twins(draft, "recipes", [r.name for r in form.recipes], "recipe", ("name",))

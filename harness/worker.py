@@ -1,7 +1,8 @@
 """One cell from the base model to its record; runs in a process of its own.
 
 Every number comes from the artifact that was saved and loaded again, the baseline's too: its
-artifact has no edits. So all rows went the same way, and differ by their edits only.
+artifact has no edits. So all rows went the same way, and differ by their edits only. Random weights
+have no files: they are drawn after the edits, where the model runs.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from harness.cell import Cell
 from harness.errors import Refused, UserError
 from harness.job import Job, Outcome, Say
 from harness.record import Item
-from harness.steps import compress_to, data_of, device, open_base
+from harness.steps import Compressed, compress_to, data_of, device, open_base
 from harness.store import full, is_full
 
 if TYPE_CHECKING:
+    from harness.measure.throughput import Prompts
     from harness.model.view import MoEModel
     from harness.protocol import Protocol
-    from harness.record import Environment, Memory
+    from harness.record import Environment, Memory, Size
 
 
 def execute(job: Job, say: Say) -> Outcome:
@@ -110,30 +112,70 @@ class _Work:
     """Fields of the record."""
     items: list[Item] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    asked: set[str] = field(init=False)
+    """What is measured."""
+
+    def __post_init__(self) -> None:
+        self.asked = set(self.job.cell.protocol.measure)
 
     def run(self) -> None:
         _prepare(self.job.cell)
         self.results["environment"] = _environment(self.job.cell.protocol)
-        found = compress_to(self.job.artifact, self.job, self.say)
-        results = dict(vars(found))
-        self.warnings += results.pop("warnings")
-        self.results.update(results)
-        gc.collect()
-        self.say("loading the artifact")
-        model = _load(self.job)
+        model = self.random() if self.job.cell.random else self.reloaded()
+        self.note_simulated(model)
         self.audit(model)
         # First, before evaluation leaves its freed memory with the allocator.
         self.measure_memory(model)
         self.evaluate(model)
         self.measure(model)
 
+    def reloaded(self) -> MoEModel:
+        """The compressed model, saved and loaded again."""
+        self.keep(compress_to(self.job.artifact, self.job, self.say))
+        gc.collect()
+        self.say("loading the artifact")
+        return _load(self.job)
+
+    def random(self) -> MoEModel:
+        """The compressed model with random weights, which no file has held."""
+        from harness.random_model import build
+
+        model, found = build(self.job, self.say)
+        self.keep(found)
+        gc.collect()
+        return model
+
+    def keep(self, found: Compressed) -> None:
+        """Put what compressing has shown into the record."""
+        results = dict(vars(found))
+        self.warnings += results.pop("warnings")
+        self.results.update(results)
+
+    def note_simulated(self, model: MoEModel) -> None:
+        """Ask for no bytes and no speed where quantization is only simulated, and say so."""
+        edits = [edit.data() for edit in model.edits if getattr(edit, "simulated", False)]
+        bits = sorted({str(edit["scheme"]["bits"]) for edit in edits})
+        if bits:
+            self.asked &= {"flops"}
+            self.warnings.append(
+                f"{' and '.join(bits)} bits are simulated by dense weights on the grid: this row "
+                "has no size, memory or speed."
+            )
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the artifact is; None for random weights."""
+        return None if self.job.cell.random else self.job.artifact
+
     def audit(self, model: MoEModel) -> None:
         from harness.model.audit import audit
 
-        self.results["audit"] = audit(model, self.job.artifact)
+        self.results["audit"] = audit(model, self.folder)
 
     def evaluate(self, model: MoEModel) -> None:
-        """Tasks and perplexity."""
+        """Tasks and perplexity; random weights have neither, and need nothing imported for them."""
+        if self.job.cell.random:
+            return
         from harness.measure.shares import measured_shares
 
         with measured_shares(model.lm):
@@ -166,39 +208,84 @@ class _Work:
 
     def measure_memory(self, model: MoEModel) -> None:
         """Memory while running, if the protocol asks for it."""
-        if "memory" in self.job.cell.protocol.measure:
+        if "memory" in self.asked:
             self.say("measuring memory")
             self.results["memory_running"] = running_memory(model, self.fitting_length(model))
 
     def measure(self, model: MoEModel) -> None:
         """Size, FLOPs and speed, as far as the protocol asks for them."""
-        protocol = self.job.cell.protocol
         length = self.fitting_length(model)
-        if "size" in protocol.measure:
-            from harness.measure.size import measure_size
-
+        if "size" in self.asked:
             self.say("measuring size")
-            self.results["size"] = measure_size(model, self.job.artifact)
-        if "flops" in protocol.measure:
+            self.results["size"] = self.size(model)
+        if "flops" in self.asked:
             from harness.measure.flops import measure_flops
 
             self.say("counting FLOPs")
             self.results["flops"] = measure_flops(model, length)
-        if "speed" in protocol.measure:
-            from harness.measure.exclusive import exclusive
-            from harness.measure.speed import measure_speed
+        if {"speed", "instructions"} & self.asked:
+            self.measure_speed(model, self.baseline(model))
 
-            baseline = open_base(self.job.cell)
-            self.say("waiting to measure speed")
-            with exclusive():
-                self.say("measuring speed")
-                self.results["speed"] = measure_speed(
+    def measure_speed(self, model: MoEModel, baseline: MoEModel) -> None:
+        """Speed and throughput, while no other moebench process measures."""
+        from harness.measure.exclusive import exclusive
+        from harness.measure.speed import measure_speeds
+        from harness.measure.throughput import measure_throughput
+
+        protocol = self.job.cell.protocol
+        prompts = self.prompts(model) if "instructions" in protocol.measure else None
+        self.say("waiting to measure speed")
+        with exclusive():
+            self.say("measuring speed")
+            if "speed" in protocol.measure:
+                self.results["speed"], *self.results["speeds"] = measure_speeds(
                     model.lm,
                     baseline.lm,
                     length=protocol.sequence_length,
                     new_tokens=protocol.new_tokens,
                     repetitions=protocol.repetitions,
+                    batches=protocol.batches,
+                    stock="stock" in protocol.measure,
                 )
+            if prompts is not None:
+                self.results["throughput"] = measure_throughput(
+                    model.lm, baseline.lm, prompts, new_tokens=protocol.instruction_tokens
+                )
+
+    def prompts(self, model: MoEModel) -> Prompts:
+        """The instructions of EEP's protocol; random tokens for a model without a tokenizer."""
+        from harness.measure.throughput import Prompts, instructions
+
+        count = self.job.cell.protocol.instructions
+        if self.job.cell.random or not model.has_tokenizer:
+            return Prompts.random(count, model.config.vocab_size)
+        return instructions(model, count, data=data_of(self.job))
+
+    def baseline(self, model: MoEModel) -> MoEModel:
+        """What speed is compared with, beside the compressed model on the same device."""
+        if not self.job.cell.random:
+            return open_base(self.job.cell)
+        from harness.random_model import beside, room
+
+        self.say("building the baseline")
+        base, shared = beside(model, self.job.cell, room=room())
+        if shared:
+            self.warnings.append(
+                "Speed: this model's dense weights lay in the baseline's memory, since both do "
+                "not fit beside each other; both are random."
+            )
+        return base
+
+    def size(self, model: MoEModel) -> Size:
+        """Counts and bytes; for random weights the bytes that an artifact's tensors would take."""
+        from harness.measure.size import measure_size
+
+        found = measure_size(model, self.folder, values=not self.job.cell.random)
+        if not self.job.cell.random:
+            return found
+        from harness.model.random_weights import stored_bytes
+
+        return found.model_copy(update={"artifact_bytes": stored_bytes(model)})
 
     def fitting_length(self, model: MoEModel) -> int:
         """The protocol's sequence length, or the model's positions where those are fewer."""

@@ -56,13 +56,15 @@ def shipped_config(ref: str) -> Path | None:
     return config_file(ref) if folder_of(ref) is None else None
 
 
-def describe(ref: str, *, offline: bool = False) -> ModelInfo:
+def describe(ref: str, *, offline: bool = False, random: bool = False) -> ModelInfo:
     """Family and identity of a model, without loading its weights.
 
     Args:
         ref: Reference name, hub id, checkpoint folder, or artifact folder.
         offline: Take the shipped configuration of a known hub id. Which revision the hub has then
             stays unknown, and the identity is not the one of a real run.
+        random: Of the model with random weights: its configuration (and an artifact's edits) are
+            all there is to it. The hub is asked only for configurations that do not ship.
 
     Raises:
         UserError: no such model, or its family is not known.
@@ -70,14 +72,38 @@ def describe(ref: str, *, offline: bool = False) -> ModelInfo:
     from harness.model.families import family_of
 
     folder = folder_of(ref)
-    config = read_config(ref, offline=offline)
+    config = read_config(ref, offline=offline or random)
     family = family_of(config, where=ref)
+    if random:
+        return ModelInfo(
+            ref=ref,
+            family=family.model_type,
+            sha256=_structure_sha256(ref, config),
+            label=f"{_label(ref, folder)} (random weights)",
+            weights="random",
+        )
     if folder is None:
         commit = getattr(config, "_commit_hash", None) or "unknown"
         sha256 = hashlib.sha256(f"{ref}@{commit}".encode()).hexdigest()
     else:
         sha256 = checkpoint_sha256(folder)
     return ModelInfo(ref=ref, family=family.model_type, sha256=sha256, label=_label(ref, folder))
+
+
+def _structure_sha256(ref: str, config: Any) -> str:
+    """Of the files that say what a model is made of, its weights apart."""
+    folder, shipped = folder_of(ref), shipped_config(ref)
+    digest = hashlib.sha256(b"random weights\n")
+    if folder is not None:
+        files = [folder / "config.json", folder / EDITS_FILE]
+    elif shipped is not None:
+        files = [shipped]
+    else:
+        files = []
+        digest.update(f"{ref}@{getattr(config, '_commit_hash', None)}".encode())
+    for file in files:
+        digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()
 
 
 def _label(ref: str, folder: Path | None) -> str:
@@ -196,8 +222,10 @@ def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedMod
     """The architecture without weights; non-persistent buffers are real."""
     from accelerate import init_empty_weights
     from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
 
-    with init_empty_weights(include_buffers=False):
+    # Drawing random numbers on the meta device takes most of the time and gives nothing.
+    with init_empty_weights(include_buffers=False), no_init_weights():
         lm: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             copy.deepcopy(config),  # from_config writes the implementations into it
             dtype=config.dtype,

@@ -7,13 +7,16 @@ import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from harness import worker
+from harness.edits import QuantizeWeights
 from harness.errors import Refused, UserError
 from harness.job import Job, Outcome
+from harness.model.quantized import Scheme
 
 from .conftest import MakeCell
 
@@ -94,3 +97,19 @@ def test_warnings_are_kept_once(execute: Execute) -> None:
     record = execute(work).record
     assert record.status == "ok"
     assert sorted(record.warnings) == ["a library's", "mine", "the harness's 1"]
+
+
+def test_simulated_quantization_gets_no_size_memory_or_speed(
+    make_cell: MakeCell, tmp_path: Path
+) -> None:
+    work = worker._Work(Job(make_cell(), None, tmp_path, tmp_path), lambda phase: None)
+    before = set(work.asked)
+    edits = [
+        QuantizeWeights(block=0, matrices=("experts.0.up",), scheme=Scheme(bits=bits))
+        for bits in (4, 3, 2)
+    ]
+    work.note_simulated(SimpleNamespace(edits=edits[:1]))  # type: ignore[arg-type]
+    assert (work.asked, work.warnings) == (before, [])
+    work.note_simulated(SimpleNamespace(edits=edits))  # type: ignore[arg-type]
+    assert work.asked == before & {"flops"}
+    assert "2 and 3 bits are simulated" in work.warnings[0]
