@@ -143,7 +143,7 @@ class Experts(nn.Module):
         if self._unsorted(hidden):
             if len(hidden) <= MOST_TOKENS:
                 return self._tiled(hidden, slots, weights)
-            parts = (part.split(MOST_TOKENS) for part in (hidden, slots, weights))
+            parts = (torch.split(part, MOST_TOKENS) for part in (hidden, slots, weights))
             return torch.cat([self._tiled(*part) for part in zip(*parts, strict=True)])
         flat = slots.flatten()
         counts = torch.bincount(flat, minlength=self.num_experts + 1)[: self.num_experts]

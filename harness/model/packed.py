@@ -61,7 +61,7 @@ class Packed(nn.Module):
             weight = self.quantized()
             self.codes, self.scales, self.zeros = weight.codes, weight.scales, weight.zeros
             self.settled = False
-        applied: Packed = super()._apply(fn, recurse)
+        applied: Packed = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return applied
 
     def quantized(self, position: int | None = None) -> Quantized:

@@ -62,7 +62,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "magnitude": [{"sparsity": 0.5}],
     "rtn": [{"group": 32}, {"bits": 3, "symmetric": True, "targets": ["experts", "attention"]}],
     "gptq": [{"group": 32, "min_tokens": 1}, {"bits": 8, "group": 0, "act_order": True}],
-    "awq": [{"group": 32}],
+    "awq": [{"group": 32, "ratios": 5}],
 }
 NEEDS = ("gptqmodel", "llm-compressor")
 """Methods that need an interpreter of their own; test_peers.py has them keep to the same."""

@@ -25,13 +25,14 @@ from harness.measure.size import measure_size, resident_bytes
 from harness.model import int4
 from harness.model.artifact import load, save, state
 from harness.model.audit import audit
+from harness.model.matrices import Part
 from harness.model.packed import FEW_ROWS, Packed, settle
 from harness.model.quantized import Quantized, Scheme, concatenate, stack
 from harness.model.view import Block, MoEModel
 
 Tiny = Callable[..., MoEModel]
 SCHEMES = [
-    Scheme(bits=bits, group=group, symmetric=symmetric)  # type: ignore[arg-type]
+    Scheme(bits=bits, group=group, symmetric=symmetric)
     for bits in (2, 3, 4, 8)
     for group, symmetric in ((0, False), (5, True), (8, False))
 ]
@@ -105,7 +106,7 @@ def test_a_model_runs_packed_as_if_dequantised(
     bits: Any, family: str, tiny: Tiny, tmp_path: Path
 ) -> None:
     scheme = Scheme(bits=bits, group=8)
-    parts = ("experts", "shared", "dense", "attention")
+    parts: tuple[Part, ...] = ("experts", "shared", "dense", "attention")
     model, dense = tiny(family), tiny(family)
     for block in dense.blocks:
         values = {m.name: rounded(block.weight(m), scheme) for m in block.matrices(*parts)}
@@ -229,7 +230,7 @@ def test_four_bits_take_about_a_quarter_on_disk_and_in_memory(tmp_path: Path) ->
         num_local_experts=4,
     )
     torch.manual_seed(5)
-    lm = MixtralForCausalLM(config).to(torch.bfloat16)
+    lm = MixtralForCausalLM(config).bfloat16()
     model = MoEModel(lm, ref="tiny", sha256="0")
     dense = resident_bytes(model.lm)
     chosen = [matrix for block in model.blocks for matrix in block.matrices("experts", "attention")]
