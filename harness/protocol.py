@@ -19,6 +19,9 @@ EIGHT = (
 )
 """The eight zero-shot tasks of the default average, as lm-eval spells them."""
 
+LATER = ("batches", "instructions", "instruction_tokens")
+"""Fields that the first records' protocols did not have."""
+
 
 class Protocol(BaseModel):
     """Everything about evaluation and measurement that a suite freezes."""
@@ -37,7 +40,7 @@ class Protocol(BaseModel):
     batch_size: int = Field(default=16, ge=1)
     experts_implementation: str = "grouped_mm"
     attention_implementation: str = "sdpa"
-    measure: tuple[Literal["size", "flops", "memory", "speed"], ...] = (
+    measure: tuple[Literal["size", "flops", "memory", "speed", "stock", "instructions"], ...] = (
         "size",
         "flops",
         "memory",
@@ -47,6 +50,12 @@ class Protocol(BaseModel):
     """Of FLOPs and of speed's prefill."""
     new_tokens: int = Field(default=32, ge=1)
     """Decoded after the prefill."""
+    batches: tuple[int, ...] = Field(default=(1,), min_length=1)
+    """Sequences decoded at once, one measurement each; tables show the first."""
+    instructions: int = Field(default=50, ge=2)
+    """Prompts of EEP's protocol, where "instructions" is measured."""
+    instruction_tokens: int = Field(default=512, ge=1)
+    """New tokens per prompt."""
     repetitions: int = Field(default=5, ge=3)
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; None for torch's own choice."""
@@ -59,5 +68,7 @@ class Protocol(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """Of the canonical JSON."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """Of the canonical JSON, without later fields that say nothing new: old records stay."""
+        fields = type(self).model_fields
+        silent = {name for name in LATER if getattr(self, name) == fields[name].default}
+        return hashlib.sha256(self.model_dump_json(exclude=silent).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,11 +78,15 @@ class Size(_Data):
     resident_bytes: int
     """Bytes of the unique tensor storages of the loaded model."""
     artifact_bytes: int | None
-    """Bytes of the safetensors files on disk; None where there are none."""
+    """Bytes of the safetensors files on disk, of random weights those that their tensors would
+    take there; None where there are none."""
 
 
 class Flops(_Data):
-    """Multiply-accumulates of one forward pass, counted by fvcore on the meta device."""
+    """Multiply-accumulates of one forward pass, counted by fvcore on the meta device.
+
+    `routing` says so where fvcore was not installed and both are the formula's.
+    """
 
     macs: int
     analytic_macs: int
@@ -104,6 +109,16 @@ class Memory(_Data):
     """Memory used on the devices as NVML sees it: CUDA context and allocator cache included."""
 
 
+class Gain(_Data):
+    """How much faster one thing is than another, from repetitions in which both took turns."""
+
+    speedup: float
+    """Ratio of medians, the other over the one."""
+    low: float
+    high: float
+    """Bounds of the 95 % bootstrap interval of the speedup over paired repetitions."""
+
+
 class Timing(_Data):
     """Repetitions of one quantity, for the compressed model and the baseline in turn."""
 
@@ -117,6 +132,42 @@ class Timing(_Data):
     low: float
     high: float
     """Bounds of the 95 % bootstrap interval of the speedup over paired repetitions."""
+    joules: list[float] | None = None
+    """Energy of the accelerators, one per repetition (decode: the mean over its tokens); None
+    where nothing measures it."""
+    baseline_joules: list[float] | None = None
+
+
+class Stock(_Data):
+    """The same tokens through one of transformers' own ways, both models in turn."""
+
+    path: str
+    """"expert loop" or "generate()"; see `docs/measurement.md`."""
+    cache: str
+    experts_implementation: str
+    prefill: Timing
+    decode: Timing
+    over_prefill: Gain
+    """Of the compressed model in our runtime over the baseline in this path."""
+    over_decode: Gain
+
+
+class Roofline(_Data):
+    """The shortest time a decoding step can take: the bytes it must move over the bandwidth."""
+
+    bytes_per_step: int
+    """One token of each sequence of the batch."""
+    parts: dict[str, int]
+    """The same by part of the model."""
+    context: int
+    """Tokens in the cache, per sequence: in the middle of what was decoded."""
+    bandwidth: float
+    """Bytes per second of a copy on the same device with the same threads, measured; read and
+    written bytes both count."""
+    reached: float
+    """The shortest time over the median of the measured ones."""
+    note: str
+    """How many experts a step was taken to read."""
 
 
 class Speed(_Data):
@@ -135,6 +186,41 @@ class Speed(_Data):
     attention_implementation: str
     dtype: str
     device: str
+    note: str | None = None
+    runtime: Literal["eager", "graph"] = "eager"
+    """Whether a decoding step, of both models, was run by Python or replayed as a CUDA graph."""
+    stock: list[Stock] = Field(default_factory=list)
+    roofline: Roofline | None = None
+
+    @property
+    def fastest_stock(self) -> Stock | None:
+        """The stock path in which the baseline decodes fastest."""
+        paths = [path for path in self.stock if path.decode.baseline_seconds]
+        return min(paths, key=lambda p: median(p.decode.baseline_seconds), default=None)
+
+
+class Throughput(_Data):
+    """Answers to instructions by `generate()`, one prompt at a time, prefill included (EEP's)."""
+
+    prompts: int
+    prompt_tokens: int
+    """Of all prompts together; the reference answers are part of them."""
+    new_tokens: int
+    """Per prompt, exactly: EOS is banned."""
+    tokens_per_second: float
+    """New tokens of all prompts over the time of all."""
+    baseline_tokens_per_second: float
+    speedup: float
+    low: float
+    high: float
+    """Bounds of the 95 % bootstrap interval of the ratio, prompts resampled in pairs."""
+    seconds: list[float]
+    """One per prompt."""
+    baseline_seconds: list[float]
+    joules_per_token: float | None = None
+    baseline_joules_per_token: float | None = None
+    data: str
+    """The corpus, and the sha256 of the prompts' token ids."""
     note: str | None = None
 
 
@@ -162,9 +248,11 @@ class ModelInfo(_Data):
     ref: str
     family: str
     sha256: str
-    """Of the weights and the configuration."""
+    """Of the weights and the configuration; of random weights, of the configuration alone."""
     label: str
-    """As tables print it; reference models say so here."""
+    """As tables print it; reference models and random weights say so here."""
+    weights: Literal["stored", "random"] = "stored"
+    """Read from files, or drawn on the device: memory and speed without accuracy."""
 
 
 class CalibrationInfo(_Data):
@@ -220,6 +308,10 @@ class Record(_Data):
     memory_running: Memory | None = None
     memory_compressing: Memory | None = None
     speed: Speed | None = None
+    """The protocol's first batch, in the faster runtime of the device."""
+    speeds: list[Speed] = Field(default_factory=list)
+    """The other runtimes and batches."""
+    throughput: Throughput | None = None
     compression_seconds: float | None = None
     compression_cpu_seconds: float | None = None
     environment: Environment | None = None

@@ -1,46 +1,97 @@
-"""Prefill and cached decoding of given tokens, step by step and timed."""
+"""Our decoding runtime, the same for every row: prefill and cached decoding of given tokens."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from itertools import pairwise
-from statistics import median
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, StaticCache
 
-
-@dataclass(frozen=True)
-class Span:
-    """Time between two marks."""
-
-    seconds: float
-    cpu_seconds: float
-    """Of the whole process: all its threads together."""
+from harness.measure.clock import Clock, Run, run_of
+from harness.measure.nvml import Joules
 
 
-class Generation:
-    """One model going through the same tokens again and again.
+class Path(ABC):
+    """One way for a model to go through the same tokens again and again.
 
     The tokens are given, not chosen by the model: the number of steps is fixed, none ends early,
-    and two models do the same work. The cache is a static one of the full length, so that a step
-    costs the same early and late; it is kept between runs.
+    and two models do the same work.
 
     Args:
         lm: In evaluation mode.
         ids: int64 [batch, tokens], on any device.
         length: How many of the tokens are prefilled; the others are decoded one at a time.
+        joules: Reads the energy used so far; None where nothing measures it.
     """
 
-    def __init__(self, lm: PreTrainedModel, ids: Tensor, length: int) -> None:
+    name: ClassVar[str]
+    runtime: ClassVar[Literal["eager", "graph"]] = "eager"
+
+    def __init__(
+        self, lm: PreTrainedModel, ids: Tensor, length: int, joules: Joules | None = None
+    ) -> None:
         self.lm = lm
         self.ids = ids.to(lm.device)  # [B, L + N]
         self.length = length
+        self._clock = Clock(lm, joules)
+
+    @property
+    @abstractmethod
+    def cache_name(self) -> str:
+        """The class of the cache."""
+
+    @property
+    def experts_implementation(self) -> str:
+        """How transformers' own experts run."""
+        return str(getattr(self.lm.config, "_experts_implementation", None))
+
+    @abstractmethod
+    def play(self, mark: Callable[[], None]) -> None:
+        """Go through the tokens once; `mark` after the prefill and after each decoded token."""
+
+    def run(self) -> Run:
+        """Time one run."""
+        marks = [self._clock.now()]
+        with torch.no_grad():
+            self.play(lambda: marks.append(self._clock.now()))
+        return run_of(marks)
+
+
+class Generation(Path):
+    """Our runtime, its steps run by Python.
+
+    The cache is a static one of the full length, so that a step costs the same early and late; it
+    is kept between runs.
+    """
+
+    name = "ours"
+
+    def __init__(
+        self, lm: PreTrainedModel, ids: Tensor, length: int, joules: Joules | None = None
+    ) -> None:
+        super().__init__(lm, ids, length, joules)
         self.cache = StaticCache(config=lm.config, max_cache_len=ids.shape[1])
-        self._cuda = {p.device for p in lm.parameters() if p.device.type == "cuda"}
+
+    @property
+    def cache_name(self) -> str:
+        """The class of the cache."""
+        return type(self.cache).__name__
+
+    @property
+    def cache_bytes(self) -> int:
+        """Of one position of all layers and sequences, known after a run."""
+        held = [getattr(one, n, None) for one in self.cache.layers for n in ("keys", "values")]
+        tensors = (tensor for tensor in held if tensor is not None)
+        return sum(tensor.nbytes // tensor.shape[-2] for tensor in tensors)
+
+    def play(self, mark: Callable[[], None]) -> None:
+        """Run all steps."""
+        for _ in self.logits():
+            mark()
 
     def logits(self) -> Iterator[Tensor]:
         """Logits [batch, vocabulary] after the prefill and after each decoded token."""
@@ -55,26 +106,3 @@ class Generation:
                     logits_to_keep=1,
                 )
             yield step.logits[:, -1]
-
-    def run(self) -> tuple[Span, Span]:
-        """Time one run.
-
-        Returns:
-            The prefill, and the median decoding step.
-        """
-        marks = [self._mark()]
-        for _ in self.logits():
-            marks.append(self._mark())
-        prefill, *steps = (
-            Span(end.seconds - start.seconds, end.cpu_seconds - start.cpu_seconds)
-            for start, end in pairwise(marks)
-        )
-        return prefill, Span(
-            median(step.seconds for step in steps), median(step.cpu_seconds for step in steps)
-        )
-
-    def _mark(self) -> Span:
-        """Both clocks, when the devices of the model have done all they were told."""
-        for device in self._cuda:
-            torch.cuda.synchronize(device)
-        return Span(time.perf_counter(), time.process_time())

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from harness.measure.nvml import handles
 from harness.record import Memory
 
 if TYPE_CHECKING:
@@ -178,16 +179,8 @@ class NvmlPeak:
 def _nvml_reader() -> Callable[[], int] | None:
     """A function that gives the bytes in use on the visible CUDA devices; None without NVML."""
     import pynvml
-    import torch
 
-    try:
-        pynvml.nvmlInit()
-        # By UUID: NVML does not know CUDA_VISIBLE_DEVICES, so the two may number differently.
-        handles = [
-            pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(index).uuid}")
-            for index in range(torch.cuda.device_count())
-        ]
-    except pynvml.NVMLError as error:
-        logger.info("no NVML peak: %s", error)
+    found = handles()
+    if found is None:
         return None
-    return lambda: sum(pynvml.nvmlDeviceGetMemoryInfo(handle).used for handle in handles)
+    return lambda: sum(pynvml.nvmlDeviceGetMemoryInfo(handle).used for handle in found)

@@ -1,10 +1,10 @@
-"""torch's 4-bit product on the CPU, and the order in which it wants codes.
+"""4-bit products on the CPU, and the order in which torch's kernel wants codes.
 
 `aten::_weight_int4pack_mm_for_cpu` multiplies bfloat16 rows with packed weights. Rows of the weight
 are taken in blocks, 64 or 32 of them as the processor has it; a byte holds a row of the block's
 first half and, in its upper half, the row of the second half at the same place. Which block it is
 is found out by packing one small matrix, so an order that nobody here knows is never misread: the
-kernel is then not used.
+kernel is then not used. Where the order is that of AVX2, `harness.model.native` multiplies instead.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import functools
 import torch
 from torch import Tensor
 
+from harness.model import native
 from harness.model.quantized import Quantized
 
 GROUPS = (32, 64, 128, 256)
@@ -83,5 +84,8 @@ def linear(x: Tensor, packed: Tensor, scales: Tensor, group: int) -> Tensor:
         scales: As `scales_and_shifts` gives them for one matrix.
         group: Inputs per group.
     """
+    own = native.product() if block_rows() == native.ROWS else None
+    if own is not None:
+        return own(x, packed, scales, group)
     out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, group, scales)
     return out

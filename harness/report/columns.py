@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
 from pydantic import BaseModel
 
 from harness.protocol import Protocol
-from harness.record import Flops, Memory, PerplexityResult, Record, Size, Timing
+from harness.record import (
+    Flops,
+    Memory,
+    PerplexityResult,
+    Record,
+    Roofline,
+    Size,
+    Stock,
+    Throughput,
+    Timing,
+)
 from harness.report.board import Column, Reader
 
 TITLES = {
@@ -32,6 +42,11 @@ DELTA = "average.delta"
 KEPT = "average.kept"
 PREFILL = "speed.prefill.speedup"
 DECODE = "speed.decode.speedup"
+LOOP = "speed.stock.loop"
+STOCK = "speed.stock.fastest"
+ROOFLINE = "speed.roofline.reached"
+ENERGY = "speed.decode.joules"
+THROUGHPUT = "throughput.speedup"
 
 
 def accuracy(task: str) -> str:
@@ -110,6 +125,7 @@ def _printed(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
     if "speed" in protocol.measure:
         yield _speedup("prefill")
         yield _speedup("decode")
+        yield from _beside(records)
 
 
 def _tasks(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
@@ -150,17 +166,56 @@ def _quantity(title: str, unit: str, *path: str, measured: bool = False) -> Colu
 
 
 def _speedup(stage: str) -> Column:
-    return Column(
-        f"speed.{stage}.speedup",
-        f"{stage} speed-up",
-        "ratio",
-        "higher",
-        2,
-        measured=True,
-        read=_at("speed", stage, "speedup"),
-        low=_at("speed", stage, "low"),
-        high=_at("speed", stage, "high"),
-    )
+    speedup, low, high = (_at("speed", stage, name) for name in ("speedup", "low", "high"))
+    return _ratio(f"speed.{stage}.speedup", f"{stage} speed-up", speedup, low, high)
+
+
+def _beside(records: Sequence[Record]) -> Iterator[Column]:
+    """What stands beside our runtime's numbers, where it was measured."""
+    speeds = [record.speed for record in records if record.speed]
+    if any(speed.stock for speed in speeds):
+        yield _over(LOOP, "decode over the expert loop", _loop)
+        yield _over(STOCK, "decode over the faster stock path", _fastest)
+    if any(speed.roofline for speed in speeds):
+        yield Column(
+            ROOFLINE,
+            "roofline",
+            "%",
+            "higher",
+            scale=100.0,
+            measured=True,
+            read=_at("speed", "roofline", "reached"),
+        )
+    if any(speed.decode.joules for speed in speeds):
+        energy = _at("speed", "decode", "joules")
+        yield Column(ENERGY, "energy per token", "J", "lower", 3, measured=True, read=energy)
+    if any(record.throughput for record in records):
+        low, high = _at("throughput", "low"), _at("throughput", "high")
+        yield _ratio(THROUGHPUT, "EEP's speed-up", _at("throughput", "speedup"), low, high)
+
+
+def _over(key: str, title: str, path: Callable[[Record], Stock | None]) -> Column:
+    """Our runtime over the baseline in one of transformers' own paths."""
+    readers = [partial(_gain, path=path, bound=bound) for bound in ("speedup", "low", "high")]
+    return _ratio(key, title, *readers)
+
+
+def _ratio(key: str, title: str, read: Reader, low: Reader, high: Reader) -> Column:
+    return Column(key, title, "ratio", "higher", 2, measured=True, read=read, low=low, high=high)
+
+
+def _loop(record: Record) -> Stock | None:
+    paths = record.speed.stock if record.speed else []
+    return next((path for path in paths if path.path == "expert loop"), None)
+
+
+def _fastest(record: Record) -> Stock | None:
+    return record.speed.fastest_stock if record.speed else None
+
+
+def _gain(record: Record, *, path: Callable[[Record], Stock | None], bound: str) -> float | None:
+    found = path(record)
+    return None if found is None else float(getattr(found.over_decode, bound))
 
 
 def _details(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
@@ -176,6 +231,10 @@ def _details(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
         yield from _numbers(Timing, "speed", stage, measured=True)
     for name in ("length", "new_tokens", "batch", "threads"):
         yield _detail("speed", name, measured=True)
+    if any(record.speed and record.speed.roofline for record in records):
+        yield from _numbers(Roofline, "speed", "roofline", measured=True)
+    if any(record.throughput for record in records):
+        yield from _numbers(Throughput, "throughput", measured=True)
     for name in ("compression_seconds", "compression_cpu_seconds", "seconds"):
         yield _detail(name, measured=True)
 
@@ -203,7 +262,7 @@ def _task_details(records: Iterable[Record], task: str) -> Iterator[Column]:
 
 def _numbers(kind: type[BaseModel], *path: str, measured: bool = False) -> Iterator[Column]:
     """A csv column for every number of a part of the record, so that new ones appear unasked."""
-    numeric = (int, float, int | None, float | None, list[float])
+    numeric = (int, float, int | None, float | None, list[float])  # lists as their medians
     for name, info in kind.model_fields.items():
         if info.annotation in numeric:
             yield _detail(*path, name, measured=measured or name == "seconds")

@@ -7,13 +7,27 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from harness.protocol import Protocol
-from harness.record import PerplexityResult, Record, Speed, TaskResult
+from harness.record import PerplexityResult, Record, Speed, TaskResult, Throughput
 from harness.report.board import Footnote
-from harness.report.columns import AVERAGE, DECODE, DELTA, KEPT, PREFILL, peak_memory
+from harness.report.columns import (
+    AVERAGE,
+    DECODE,
+    DELTA,
+    ENERGY,
+    KEPT,
+    LOOP,
+    PREFILL,
+    ROOFLINE,
+    STOCK,
+    THROUGHPUT,
+    peak_memory,
+)
 from harness.report.entries import Entry, sentence
 
 REFERENCE = "reference/"
 """The prefix of the models that ship with the package."""
+
+GRAPH = ", decoding steps replayed as a CUDA graph"
 
 PEAKS = {
     "rss_peak": "largest resident set of the whole process, the libraries included",
@@ -47,7 +61,10 @@ def footnotes(entries: Sequence[Entry], protocol: Protocol) -> tuple[Footnote, .
         *_flops(entries),
         *_memory(entries),
         *_speed(entries),
+        *_beside(entries),
+        *_throughput(entries),
         *_references(entries),
+        *_random(entries),
         *_seeds(entries),
         *_reasons(entries),
         *_warnings(entries),
@@ -143,8 +160,56 @@ def _setting(record: Record, speed: Speed) -> str:
         f"Speed-up over the baseline, repetitions interleaved with the baseline's, with the 95 % "
         f"bootstrap interval: prefill of {speed.length} tokens, {speed.new_tokens} decoded, batch "
         f"{speed.batch}, {speed.cache} cache, experts {speed.experts_implementation}, attention "
-        f"{speed.attention_implementation}, {speed.dtype}, {device}, CPU threads: {speed.threads}."
-        f"{note}"
+        f"{speed.attention_implementation}, {speed.dtype}, {device}, CPU threads: {speed.threads}"
+        f"{GRAPH if speed.runtime == 'graph' else ''}.{note}"
+    )
+
+
+def _beside(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    """Of the numbers beside our runtime's: the stock paths, the roofline, the energy."""
+    speeds = [record.speed for entry in entries for record in entry.ok if record.speed]
+    paths: dict[str, None] = {}
+    for speed in speeds:
+        for one in speed.stock:
+            how = f"{one.path} ({one.cache}, experts {one.experts_implementation})"
+            paths[how] = None
+    if paths:
+        yield Footnote(
+            "Decoding in our runtime over the baseline in transformers' own: "
+            f"{_listed(list(paths))}; the faster one of each row's repetitions.",
+            (LOOP, STOCK),
+        )
+    bandwidths = [speed.roofline.bandwidth / 1e9 for speed in speeds if speed.roofline]
+    if bandwidths:
+        yield Footnote(
+            "Roofline: the bytes a decoding step must move over the bandwidth of a copy, measured "
+            f"on the same device ({min(bandwidths):.1f} to {max(bandwidths):.1f} GB/s, read and "
+            "written bytes both counted), as a share of the measured time.",
+            (ROOFLINE,),
+        )
+    if any(speed.decode.joules for speed in speeds):
+        text = (
+            "Energy of the accelerators by NVML, per step of the whole batch, idle power included."
+        )
+        yield Footnote(text, (ENERGY,))
+
+
+def _throughput(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    settings: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for entry in entries:
+        for text in sorted({_asked(r.throughput) for r in entry.ok if r.throughput}):
+            settings[text].append(entry.id)
+    for text, rows in sorted(settings.items()):
+        yield Footnote(text, (THROUGHPUT,), tuple(rows) if len(settings) > 1 else ())
+
+
+def _asked(throughput: Throughput) -> str:
+    source = throughput.data.partition("; sha256")[0]
+    note = f" {_ended(throughput.note)}" if throughput.note else ""
+    return (
+        f"EEP's protocol: generate() for {throughput.prompts} prompts ({source}), batch 1, greedy, "
+        f"exactly {throughput.new_tokens} new tokens each, prefill included; ratio of new tokens "
+        f"per second, with the 95 % bootstrap interval over prompts.{note}"
     )
 
 
@@ -152,7 +217,8 @@ def _references(entries: Iterable[Entry]) -> Iterator[Footnote]:
     models: dict[str, None] = {}
     for entry in entries:
         info = entry.records[0].model
-        if info.label.startswith(REFERENCE) or info.ref.startswith(REFERENCE):
+        shipped = info.label.startswith(REFERENCE) or info.ref.startswith(REFERENCE)
+        if shipped and info.weights == "stored":
             models[entry.model] = None
     if models:
         are = "is a small model" if len(models) == 1 else "are small models"
@@ -160,6 +226,17 @@ def _references(entries: Iterable[Entry]) -> Iterator[Footnote]:
             f"{_listed(list(models))} {are} trained for this package on a synthetic world, with "
             "tasks of the real formats: the numbers compare methods on that model and say nothing "
             "about full-size models."
+        )
+
+
+def _random(entries: Iterable[Entry]) -> Iterator[Footnote]:
+    found = [e.model for e in entries if e.baseline and e.records[0].model.weights == "random"]
+    if found:
+        yield Footnote(
+            f"The weights of {_listed(found)} were drawn at random where they ran: which experts, "
+            "layers or blocks are dropped is arbitrary, how many is the recipe's. Memory, bytes, "
+            "multiply-accumulates and speed do not depend on the weights' values; tokens are "
+            "routed almost evenly."
         )
 
 

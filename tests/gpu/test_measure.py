@@ -4,11 +4,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig, PreTrainedModel
 
+from harness.measure.captured import Captured, NotCaptured
 from harness.measure.environment import environment
 from harness.measure.flops import measure_flops
+from harness.measure.generation import Generation
 from harness.measure.memory import PeakMemory
+from harness.measure.semi_structured import semi_structured
 from harness.measure.size import measure_size
-from harness.measure.speed import measure_speed
+from harness.measure.speed import measure_speed, measure_speeds
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,6 +72,52 @@ def test_speed(lm: PreTrainedModel) -> None:
     assert 0.5 < speed.decode.low <= speed.decode.speedup <= speed.decode.high < 2
     # A prefill of 256 tokens costs more than one token, and both cost real time.
     assert min(speed.decode.seconds) > 1e-5
+
+
+def test_speeds_come_as_a_graph_and_eager(lm: PreTrainedModel) -> None:
+    graph, eager = measure_speeds(lm, lm, length=256, new_tokens=16, repetitions=5, stock=True)
+    assert (graph.runtime, eager.runtime) == ("graph", "eager"), eager.note
+    assert [way.path for way in graph.stock] == ["expert loop", "generate()"]
+    assert graph.stock[1].experts_implementation == "grouped_mm, then batched_mm"
+    assert eager.stock == []
+    assert graph.roofline is not None
+    assert graph.roofline.bandwidth > 1e10
+    # NVML may not answer in a container.
+    assert graph.decode.joules is None or min(graph.decode.joules) >= 0
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_replayed_step_gives_the_logits_of_an_eager_one(lm: PreTrainedModel, batch: int) -> None:
+    ids = torch.randint(512, (batch, 40), generator=torch.Generator().manual_seed(0))
+    expected = torch.stack(list(Generation(lm, ids, 24).logits()))
+    captured = Captured(lm, ids, 24)
+    for _ in range(2):
+        found = torch.stack([logits.clone() for logits in captured.logits()])
+        torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+
+
+def test_what_reads_back_is_not_captured(lm: PreTrainedModel) -> None:
+    lm.model.layers[0].mlp.gate.register_forward_hook(lambda *call: call[-1][2].tolist())
+    ids = torch.zeros(1, 12, dtype=torch.int64)
+    with pytest.raises(NotCaptured):
+        Captured(lm, ids, 8)
+    speeds = measure_speeds(lm, lm, length=8, new_tokens=4, repetitions=3)
+    assert [speed.runtime for speed in speeds] == ["eager"]
+    assert (speeds[0].note or "").startswith("not captured in a CUDA graph: the compressed model:")
+
+
+def test_masks_in_two_four_run_semi_structured(lm: PreTrainedModel) -> None:
+    layer = lm.model.layers[1]
+    for weight in (layer.self_attn.q_proj.weight, *layer.mlp.experts.parameters()):
+        weight.data.view(-1, 4)[:, [0, 3]] = 0
+    ids = torch.randint(512, (2, 48), generator=torch.Generator().manual_seed(0)).to("cuda")
+    with torch.no_grad():
+        expected = lm(ids).logits
+        with semi_structured(lm) as note:
+            found = lm(ids).logits
+    assert note is not None
+    assert note.startswith("2 of 2 modules masked in 2:4 ran semi-structured"), note
+    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
 
 
 def test_the_environment_names_the_device() -> None:

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 
 from harness.errors import UserError
 from harness.measure.bootstrap import speedup
-from harness.measure.generation import Generation, Span
+from harness.measure.clock import Span
+from harness.measure.generation import Generation
 from harness.measure.speed import measure_speed
 
 Build = Callable[..., PreTrainedModel]
