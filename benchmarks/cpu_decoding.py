@@ -29,6 +29,7 @@ from harness.measure.exclusive import exclusive
 from harness.measure.generation import Generation
 from harness.measure.roofline import roofline
 from harness.measure.size import resident_bytes
+from harness.model import native
 from harness.model.packed import settle
 from harness.model.quantized import Scheme
 from harness.model.surgery import own
@@ -194,6 +195,7 @@ def measure(blocks: int, tokens: int, decodes: int, prefills: int) -> dict[str, 
     return {
         "parameters": sum(p.numel() for p in lms["grouped_mm"].parameters()),
         "blocks": blocks,
+        "4-bit product": "harness/model/int4.c" if native.product() else "torch's kernel",
         "context": CONTEXT,
         "tokens per repetition": tokens,
         "resident_bytes": {name: resident_bytes(lm) for name, lm in lms.items()},
