@@ -27,6 +27,7 @@ def findings(results: Path) -> Iterator[tuple[str, str]]:
     from harness.cli import owners
     from harness.folders import cache_folder
     from harness.measure.environment import environment
+    from harness.model import native
     from harness.peers.peer import PEERS
     from harness.steps import device
 
@@ -36,6 +37,7 @@ def findings(results: Path) -> Iterator[tuple[str, str]]:
     yield "commit", f"{found.commit}{' (changed)' if found.dirty else ''}" if found.commit else "—"
     yield "device", found.device if found.driver is None else f"{found.device}, {found.driver}"
     yield "processor", f"{found.processor}, {found.cores} cores, {found.threads} threads"
+    yield "4-bit product", "moebench's, compiled here" if native.product() else "torch's"
     yield "memory", f"{found.memory_bytes / 2**30:.1f} GiB"
     for name in owners.PACKAGES:
         whose = ", ".join(owners.owners(name)) or "no distribution"

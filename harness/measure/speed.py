@@ -20,6 +20,8 @@ from harness.measure.nvml import Joules, energy
 from harness.measure.pairs import gain, timing
 from harness.measure.roofline import roofline
 from harness.measure.semi_structured import semi_structured
+from harness.model import native
+from harness.model.packed import Packed
 from harness.record import Speed, Stock
 
 logger = logging.getLogger(__name__)
@@ -234,6 +236,9 @@ def _note(
         notes.append(f"the baseline ran with {listed}.")
     if sparse:
         notes.append(sparse)
+    if any(isinstance(part, Packed) and part.settled for part in model.modules()):
+        whose = "moebench's own product" if native.product() else "torch's kernel"
+        notes.append(f"packed weights meet a few rows in {whose}.")
     if stock and ways.replaced(model):
         notes.append("the compressed model's experts run in moebench's own module in every path.")
     return " ".join(notes) or None
