@@ -11,8 +11,9 @@ from harness.calibration.quantization_errors import QuantizationErrors
 from harness.errors import Refused
 from harness.grid import fit, nearest, rounded
 from harness.method import Note
-from harness.model.matrices import PARTS, Part
+from harness.model.matrices import Part
 from harness.model.quantized import Scheme
+from harness.targets import targeted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,15 +55,7 @@ class Rounding(BaseModel):
         Raises:
             Refused: the model has none of a part that is named, or it is quantized already.
         """
-        present = {matrix.part for block in model.blocks for matrix in block.matrices()}
-        default = {"experts", "shared"} if model.experts else {"dense"}
-        wanted = self.targets if self.targets is not None else default & present
-        for part in sorted(wanted - present):
-            listed = ", ".join(one for one in PARTS if one in present)
-            raise Refused(f"targets: {model.ref} has no {part!r}; it has {listed}.")
-        if not wanted:
-            raise Refused(f"{model.ref} has no experts left to quantize; set targets.")
-        chosen: tuple[Part, ...] = tuple(part for part in PARTS if part in wanted)
+        chosen = targeted(model, self.targets, "to quantize")
         for block in model.blocks:
             for matrix in block.matrices(*chosen):
                 if block.packed_scheme(matrix) is not None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.errors import Refused
-from harness.model.matrices import PARTS, Part
+from harness.model.matrices import Part
+from harness.targets import targeted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -63,14 +64,7 @@ class Sparsity(BaseModel):
             Refused: the model has none of a part that is named, or the pattern does not divide
                 the inputs of a matrix.
         """
-        present = {matrix.part for block in model.blocks for matrix in block.matrices()}
-        default = {"experts", "shared"} if model.experts else {"dense"}
-        wanted = self.targets if self.targets is not None else default & present
-        for part in sorted(wanted - present):
-            raise Refused(f"targets: {model.ref} has no {part!r}; it has {_listed(present)}.")
-        if not wanted:
-            raise Refused(f"{model.ref} has no experts left to prune; set targets.")
-        chosen: tuple[Part, ...] = tuple(part for part in PARTS if part in wanted)
+        chosen = targeted(model, self.targets, "to prune")
         self._check_division(model, chosen)
         return chosen
 
@@ -113,7 +107,3 @@ def below(scores: Tensor, fraction: float) -> Tensor:
     """
     place = int(scores.numel() * fraction)
     return scores <= scores.flatten().sort().values[place]
-
-
-def _listed(parts: set[Part]) -> str:
-    return ", ".join(part for part in PARTS if part in parts)

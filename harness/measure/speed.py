@@ -82,9 +82,8 @@ def measure_speed(
 ) -> Speed:
     """Time prefill and decoding of both models on the same random tokens.
 
-    All ways run once unmeasured. Then each repetition times all, one right after the other, and
-    their order alternates. `baseline is model` measures the model against itself: the interval
-    then shows the noise of the machine.
+    All ways run once unmeasured. Then each repetition times all, one right after the other, in
+    alternating order. `baseline is model` shows the noise of the machine.
 
     Nothing else should run meanwhile; see `harness.measure.exclusive`.
 
@@ -125,10 +124,7 @@ def measure_speed(
         threads=torch.get_num_threads(),
         note=_note(both, length, prefilled, sparse, stock),
         runtime=ours[0].runtime,
-        stock=[
-            _stock(theirs[place], runs[0], runs[2 + place], runs[3 + place], seed)
-            for place in range(0, len(theirs), 2)
-        ],
+        stock=_stocks(theirs, runs, seed),
         roofline=ceiling,
         **_settings(model),
     )
@@ -195,6 +191,14 @@ def _interleave(paths: Sequence[Path], repetitions: int) -> list[list[Run]]:
             found[place].append(paths[place].run())
         logger.debug("repetition %d of %d", repetition + 1, repetitions)
     return found
+
+
+def _stocks(theirs: Sequence[Path], runs: Sequence[Sequence[Run]], seed: int) -> list[Stock]:
+    """Every stock path, from the runs of our runtime and then theirs, in pairs of models."""
+    return [
+        _stock(theirs[place], runs[0], runs[2 + place], runs[3 + place], seed)
+        for place in range(0, len(theirs), 2)
+    ]
 
 
 def _stock(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -81,9 +82,9 @@ class PeerMethod(Rounding):
             yield Note(name="peer.errors", data=errors)
             yield Note(name="peer.changed", data=changed)
 
+    @abstractmethod
     def own_options(self) -> dict[str, Any]:
         """What the worker is told beside algorithm and scheme."""
-        raise NotImplementedError
 
     def _asked(self) -> dict[str, Any]:
         scheme = self.scheme.model_dump(mode="json")
