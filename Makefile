@@ -17,7 +17,7 @@ test: $(VENV)/tox
 
 bench: $(VENV)/installed
 	$(VENV)/bin/pip install --quiet -c constraints.txt pytest pytest-benchmark
-	$(VENV)/bin/pytest benchmarks --record results/benchmarks
+	$(VENV)/bin/pytest tests/benchmarks --record results/benchmarks
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)
 	$(VENV)/bin/pip install --quiet -c constraints.txt -e .

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor
 
-from harness.budget import DropBudget
 from harness.calibration.walk import Calibration
-from harness.edits import DropBlock, Edit
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.counts import DropBudget
+from harness.model.edits import DropBlock, Edit
 from harness.model.view import MoEModel
 
 

@@ -8,15 +8,15 @@ from typing import ClassVar, Self
 
 from pydantic import model_validator
 
-from harness.budget import KeepBudget
-from harness.calibration.choices import MOST_RANKS
-from harness.calibration.grams import ranks_of
-from harness.calibration.statistics import Outputs
-from harness.calibration.subset_losses import SubsetLosses
+from harness.calibration.statistics.choices import MOST_RANKS
+from harness.calibration.statistics.grams import ranks_of
+from harness.calibration.statistics.outputs import Outputs
+from harness.calibration.statistics.subset_losses import SubsetLosses
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, KeepExperts
 from harness.errors import Refused
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.counts import KeepBudget
+from harness.model.edits import Edit, KeepExperts
 from harness.model.view import Block, MoEModel
 
 MOST_SUBSETS = 200_000

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from harness.calibration.top_ratios import TopRatios
+from harness.calibration.statistics.routing import TopRatios
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, SkipExperts
 from harness.errors import Refused
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.model.edits import Edit, SkipExperts
 from harness.model.view import MoEModel
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from harness.budget import KeepBudget
-from harness.calibration.statistics import RouterMass
+from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.walk import Calibration, LiveBlock
-from harness.edits import DropMoE, Edit, KeepExperts
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.counts import KeepBudget
+from harness.model.edits import DropMoE, Edit, KeepExperts
 from harness.model.view import MoEModel
 
 Scores = dict[int, dict[int, float]]

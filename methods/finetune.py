@@ -12,14 +12,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.calibration.training import Lessons
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, SetWeights
 from harness.errors import Refused
-from harness.method import Method, Note
-from harness.model.adapters import Adapters
-from harness.model.checkout import changes
-from harness.model.matrices import PARTS, Part
+from harness.method.contract import Method, Note
+from harness.method.training.adapters import Adapters
+from harness.method.training.checkout import changes
+from harness.method.training.lessons import Lessons
+from harness.model.editing.matrices import PARTS, Part
+from harness.model.edits import Edit, SetWeights
 from harness.model.view import MoEModel
 
 

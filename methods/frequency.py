@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from harness.budget import KeepBudget
-from harness.calibration.saliency import highest
-from harness.calibration.statistics import TokenCount
+from harness.calibration.passes.saliency import highest
+from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, KeepExperts
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.counts import KeepBudget
+from harness.model.edits import Edit, KeepExperts
 from harness.model.view import MoEModel
 
 

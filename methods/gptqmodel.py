@@ -7,9 +7,9 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from harness.method import Method
-from harness.peers.method import PeerMethod
+from harness.method.contract import Method
 from harness.peers.peer import GPTQMODEL, Peer
+from harness.peers.peer_method import PeerMethod
 
 
 class GPTQModel(PeerMethod, Method):

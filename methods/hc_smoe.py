@@ -8,13 +8,13 @@ from typing import ClassVar
 from scipy.cluster.hierarchy import cut_tree, linkage
 from torch import Tensor
 
-from harness.budget import KeepBudget
-from harness.calibration.mean_outputs import MeanOutputs
-from harness.calibration.statistics import TokenCount
+from harness.calibration.statistics.outputs import MeanOutputs
+from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, MergeExperts
 from harness.errors import Refused
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.counts import KeepBudget
+from harness.model.edits import Edit, MergeExperts
 from harness.model.view import MoEModel
 
 

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from harness.budget import DropBudget
-from harness.calibration.statistics import Similarity
+from harness.calibration.statistics.similarity import Similarity
 from harness.calibration.walk import Calibration
-from harness.edits import DropMoE, Edit
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.counts import DropBudget
+from harness.model.edits import DropMoE, Edit
 from harness.model.view import MoEModel
 
 

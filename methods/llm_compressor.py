@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.method import Method
-from harness.peers.method import PeerMethod
+from harness.method.contract import Method
 from harness.peers.peer import LLM_COMPRESSOR, Peer
+from harness.peers.peer_method import PeerMethod
 
 
 class LLMCompressor(PeerMethod, Method):

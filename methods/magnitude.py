@@ -8,10 +8,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, SetWeights
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.sparsity import Sparsity, below
+from harness.model.edits import Edit, SetWeights
 from harness.model.view import MoEModel
-from harness.sparsity import Sparsity, below
 
 
 class Magnitude(Sparsity, Method):

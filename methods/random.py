@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import torch
 
-from harness.budget import KeepBudget
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, KeepExperts
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.counts import KeepBudget
+from harness.model.edits import Edit, KeepExperts
 from harness.model.view import MoEModel
 
 

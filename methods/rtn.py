@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, QuantizeWeights
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.quantization.options import Rounding, rounded
+from harness.model.edits import Edit, QuantizeWeights
 from harness.model.view import MoEModel
-from harness.quantization import Rounding, rounded
 
 
 class RTN(Rounding, Method):
     """Round to nearest, the baseline of GPTQ and AWQ, without a look at any token.
 
     code = clamp(round(w / scale) + zero, 0, levels - 1) on the grid of its group, which
-    `harness.grid.fit` describes together with what deviates from the authors' code.
+    `harness.method.quantization.grid.fit` describes together with what deviates from the authors'
+    code.
     """
 
     name: ClassVar[str] = "rtn"

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.calibration.covariances import Covariances
-from harness.calibration.inverse import inverse_factor
+from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, SetWeights
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.inverse import inverse_factor
+from harness.method.sparsity import Sparsity, below, lowest
+from harness.model.edits import Edit, SetWeights
 from harness.model.view import Block, MoEModel
-from harness.sparsity import Sparsity, below, lowest
 
 
 class SparseGPT(Sparsity, Method):

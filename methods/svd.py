@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from harness.budget import TargetedRanks
 from harness.calibration.walk import Calibration
-from harness.calibration.whitening import factors
-from harness.edits import Edit, LowRank
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.low_rank.whitening import factors
+from harness.method.ranks import TargetedRanks
+from harness.model.edits import Edit, LowRank
 from harness.model.view import MoEModel
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from harness.budget import TargetedRanks
-from harness.calibration.low_rank import factored
 from harness.calibration.walk import Calibration
-from harness.edits import Edit
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.low_rank.factored import factored
+from harness.method.ranks import TargetedRanks
+from harness.model.edits import Edit
 from harness.model.view import MoEModel
 
 

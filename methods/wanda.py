@@ -9,12 +9,12 @@ import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from harness.calibration.statistics import InputNorms
+from harness.calibration.statistics.inputs import InputNorms
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, SetWeights
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.sparsity import Sparsity, lowest
+from harness.model.edits import Edit, SetWeights
 from harness.model.view import MoEModel
-from harness.sparsity import Sparsity, lowest
 
 TOLERANCE = 1e-3
 """Of the variant's bisection: on the sparsity reached and on alpha."""

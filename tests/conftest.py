@@ -1,94 +1,33 @@
-"""Small random models of all families, and calibrations for them."""
+"""Fixtures of all rooms: tiny models, calibrations, cells, a results folder."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    DeepseekV2Config,
-    LlamaConfig,
-    MistralConfig,
-    MixtralConfig,
-    OlmoeConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    Qwen2Config,
-    Qwen2MoeConfig,
-    Qwen3MoeConfig,
-)
+
+if not torch.cuda.is_available():
+    # Read when Triton is imported, which transformers does: kernels then run on the processor.
+    os.environ["TRITON_INTERPRET"] = "1"
+
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
-from harness.model import deepseek
-from harness.model.families import FAMILIES
-from harness.model.source import build_on_meta
+from harness.model.families import deepseek
+from harness.model.families.families import FAMILIES
+from harness.model.files.skeleton import build_on_meta
 from harness.model.view import MoEModel
+from harness.records.record import Item
+from harness.records.store import Store
+from tests import cells
+from tests.models import CONFIGS, VOCABULARY
 
 deepseek.register()
-
-VOCABULARY = 53
-_SHAPE: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 16,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "num_experts_per_tok": 3,
-}
-_ROUTED: dict[str, Any] = {
-    **_SHAPE,
-    "intermediate_size": 24,
-    "moe_intermediate_size": 12,
-    "num_experts": 6,
-}
-_DENSE: dict[str, Any] = {
-    **{name: value for name, value in _SHAPE.items() if name != "num_experts_per_tok"},
-    "num_attention_heads": 4,
-    "intermediate_size": 24,
-}
-_QWEN3: dict[str, Any] = {**_ROUTED, "norm_topk_prob": True, "head_dim": 8, "mlp_only_layers": [1]}
-CONFIGS: dict[str, Callable[[], PretrainedConfig]] = {
-    "mixtral": lambda: MixtralConfig(
-        **{**_SHAPE, "num_experts_per_tok": 2}, intermediate_size=24, num_local_experts=6
-    ),
-    "qwen2_moe": lambda: Qwen2MoeConfig(
-        **_ROUTED,
-        shared_expert_intermediate_size=20,
-        norm_topk_prob=False,
-        tie_word_embeddings=True,
-    ),
-    "qwen3_moe": lambda: Qwen3MoeConfig(**_QWEN3),
-    "olmoe": lambda: OlmoeConfig(**_SHAPE, intermediate_size=12, num_experts=6),
-    "deepseek_v2": lambda: DeepseekV2Config(
-        **_SHAPE,
-        intermediate_size=24,
-        moe_intermediate_size=12,
-        n_routed_experts=6,
-        n_shared_experts=2,
-        first_k_dense_replace=1,
-        topk_method="greedy",
-        n_group=1,
-        topk_group=1,
-        kv_lora_rank=8,
-        q_lora_rank=None,
-        qk_rope_head_dim=4,
-        qk_nope_head_dim=8,
-        v_head_dim=8,
-        routed_scaling_factor=1.7,
-    ),
-    "deepseek": lambda: deepseek.DeepseekConfig(
-        **_SHAPE, intermediate_size=24, moe_intermediate_size=12, n_routed_experts=6
-    ),
-    "mistral": lambda: MistralConfig(**_DENSE, sliding_window=9),
-    "llama": lambda: LlamaConfig(**_DENSE),
-    "qwen2": lambda: Qwen2Config(**_DENSE, tie_word_embeddings=True),
-}
 
 
 @pytest.fixture(scope="session")
@@ -144,3 +83,47 @@ def calibration(tmp_path: Path) -> Callable[..., Calibration]:
         return Calibration(tokens, batch_size=4, cache=tmp_path / "cache" if cache else None)
 
     return build
+
+
+@pytest.fixture
+def make_cell() -> cells.MakeCell:
+    return cells.make_cell
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "results" / "tiny")
+
+
+@pytest.fixture
+def items() -> list[Item]:
+    return [Item(task="boolq", item=f"{n}", prompt="p", metrics={"acc": n % 2}) for n in range(3)]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Mixtral of two blocks with random weights, and a tokenizer for the embedded data."""
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    from harness import reference
+    from harness.reference.training.tokenizer import split, tokenizer
+
+    text = (reference.DATA / "calibration.jsonl").read_text(encoding="utf-8")
+    words = tokenizer(sorted({word for word in split(text) if word.isalpha()}))
+    config = MixtralConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=256,
+    )
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    MixtralForCausalLM(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from harness.calibration.seen import Seen
+    from harness.calibration.observe import Seen
     from harness.model.view import Block
 
 

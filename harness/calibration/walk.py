@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.calibration.cache import StatisticCache
-from harness.calibration.seen import observe
+from harness.calibration.observe import observe
 from harness.calibration.states import States, Trace, digest
 from harness.calibration.statistic import Statistic
-from harness.calibration.statistics import Outputs, TokenCount
+from harness.calibration.statistics.outputs import Outputs
+from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.tokens import Tokens
-from harness.edits import Edit
+from harness.model.edits import Edit
 from harness.model.versions import Version
 from harness.model.view import Block, MoEModel
 

@@ -13,7 +13,8 @@ from harness.cli.options import DTYPES, DataRoot, DType, say
 from harness.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from harness.suite import CalibrationForm, Step
+    from harness.plan.forms import CalibrationForm
+    from harness.plan.suite import Step
 
 EXAMPLE = (
     "Example: moebench compress --model reference/mixtral --method eep --set keep=4 --out small"
@@ -60,7 +61,7 @@ def compress(
     Prints what became of the parameters. The calibration options are the default of a recipe's
     steps.
     """
-    from harness.suite import CalibrationForm
+    from harness.plan.forms import CalibrationForm
 
     if (method is None) == (recipe is None):
         raise UserError("give either --method or --recipe.")
@@ -84,8 +85,8 @@ def compress(
 
 def from_file(path: Path, form: CalibrationForm) -> Sequence[Step]:
     """The checked steps of a recipe file."""
-    from harness.check import check_calibration, check_step
-    from harness.suite import Suite
+    from harness.plan.check import check_calibration, check_step
+    from harness.plan.suite import Suite
 
     suite = Suite.load_recipe(path, form)
     [_, recipe] = suite.recipes
@@ -97,10 +98,11 @@ def from_file(path: Path, form: CalibrationForm) -> Sequence[Step]:
 
 def from_options(method: str, settings: Sequence[str], form: CalibrationForm) -> Step:
     """One step from `--method` and `--set`, its names checked."""
-    from harness import registry
-    from harness.calibration.corpora import CORPORA
+    from harness.calibration.corpora.draw import CORPORA
     from harness.errors import unknown
-    from harness.suite import Step, calibration_file
+    from harness.method import registry
+    from harness.plan.find import calibration_file
+    from harness.plan.suite import Step
 
     options = dict(setting(text) for text in settings)
     registry.method(method, where="--method")
@@ -132,15 +134,14 @@ def carry_out(
     streaming: bool = False,
 ) -> list[tuple[str, str]]:
     """Compress and save; name and value of what it came to."""
-    from harness.cell import Cell, resolve
-    from harness.folders import cache_folder
-    from harness.job import Job
-    from harness.locations import data_root_of, prepare_environment
     from harness.measure.size import artifact_bytes
-    from harness.model.source import describe
-    from harness.protocol import Protocol
-    from harness.steps import compress_to
-    from harness.suite import Recipe
+    from harness.model.files.identity import describe
+    from harness.places import cache_folder, data_root_of, prepare_environment
+    from harness.plan.cell import Cell, resolve
+    from harness.plan.suite import Recipe
+    from harness.records.protocol import Protocol
+    from harness.run.compressing import compress_to
+    from harness.run.job import Job
 
     prepare_environment([ref], data_root)
     protocol = Protocol(dtype=dtype)

@@ -25,11 +25,11 @@ def doctor(results: Results = Path("results")) -> None:
 def findings(results: Path) -> Iterator[tuple[str, str]]:
     """Name and value of everything worth knowing."""
     from harness.cli import owners
-    from harness.folders import cache_folder
     from harness.measure.environment import environment
-    from harness.model import native
+    from harness.model.quantized import native
     from harness.peers.peer import PEERS
-    from harness.steps import device
+    from harness.places import cache_folder
+    from harness.run.models import device
 
     found = environment(device=device())
     yield "python", f"{found.python} on {found.platform}"

@@ -13,8 +13,8 @@ from harness.cli.options import DataRoot, DType, dtype_named, names_in, say
 from harness.errors import unknown
 
 if TYPE_CHECKING:
-    from harness.protocol import Protocol
-    from harness.record import PerplexityResult, TaskResult
+    from harness.records.protocol import Protocol
+    from harness.records.record import PerplexityResult, TaskResult
 
 EXAMPLE = "Example: moebench evaluate reference/mixtral --tasks boolq,piqa --perplexity wikitext2"
 
@@ -45,7 +45,7 @@ def evaluate(
 
     Without --tasks and --perplexity it is the eight zero-shot tasks, WikiText-2 and PTB.
     """
-    from harness.protocol import Protocol
+    from harness.records.protocol import Protocol
 
     default = Protocol()
     nothing_asked = not tasks and not perplexity
@@ -78,8 +78,8 @@ def evaluate(
 
 def check_names(tasks: tuple[str, ...], perplexity: tuple[str, ...]) -> None:
     """Refuse names that do not exist, before a model is opened."""
-    from harness.check import check_task
-    from harness.evaluate.protocols import PROTOCOLS
+    from harness.evaluate.texts import PROTOCOLS
+    from harness.plan.check import check_task
 
     for name in tasks:
         check_task(name, "--tasks")
@@ -92,15 +92,15 @@ def numbers(
     ref: str, protocol: Protocol, dtype: str, data_root: Path | None
 ) -> tuple[dict[str, TaskResult], dict[str, PerplexityResult]]:
     """Tasks and perplexities of a model."""
-    from harness.locations import data_root_of, prepare_environment
+    from harness.places import data_root_of, prepare_environment
 
     prepare_environment([ref], data_root)
 
     from harness.data import DataRoot as Data
     from harness.evaluate.perplexity import perplexity
     from harness.evaluate.tasks import evaluate_tasks
-    from harness.model.source import open_model
-    from harness.steps import device
+    from harness.model.files.opening import open_model
+    from harness.run.models import device
 
     data = Data(data_root_of(ref, data_root))
     say("loading the model ...")

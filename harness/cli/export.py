@@ -35,8 +35,8 @@ def export(
     Every tensor read back is compared with the artifact's. Where one differs, or an edit cannot be
     written in the format, nothing is left.
     """
-    from harness.export.export import export as carry_out
-    from harness.model.source import open_model
+    from harness.export.writing import export as carry_out
+    from harness.model.files.opening import open_model
 
     say("loading the artifact ...")
     model = open_model(artifact, streaming=streaming)

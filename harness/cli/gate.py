@@ -40,10 +40,10 @@ def gate(
     Exit code 0: no row regressed. 1: one did, or with --strict one cannot be told. 2: the two
     cannot be compared.
     """
-    from harness.gate import Margins, verdict_of
-    from harness.gate import gate as judge
-    from harness.report.gate_table import gate_table
-    from harness.store import Store
+    from harness.judge.gate import Margins, verdict_of
+    from harness.judge.gate import gate as judge
+    from harness.records.store import Store
+    from harness.report.tables.gate import gate_table
 
     margins = Margins(accuracy=margin / 100, perplexity=perplexity / 100)
     rows = judge(Store(results / Path(suite).stem), Store(baseline), margins)

@@ -31,9 +31,9 @@ def leaderboard(
 
     It is worked out from the records in the results folder; nothing is run.
     """
-    from harness.report import render
-    from harness.runner import board_of
-    from harness.store import Store, no_space
+    from harness.records.store import Store, no_space
+    from harness.report.publish import board_of
+    from harness.report.tables import render
 
     text = render(board_of(Store(results / Path(suite).stem)), format_)
     if out is None:

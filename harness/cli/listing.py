@@ -36,7 +36,7 @@ def list_(
 
 
 def _methods() -> Iterator[Row]:
-    from harness import registry
+    from harness.method import registry
 
     for name, method in sorted(registry.methods().items()):
         options = ", ".join(option for option in method.model_fields if option != "seed")
@@ -44,7 +44,7 @@ def _methods() -> Iterator[Row]:
 
 
 def _models() -> Iterator[Row]:
-    from harness.model.known import family_name, known
+    from harness.model.families.shipped import family_name, known
     from harness.reference import MODELS
 
     for name in MODELS:
@@ -56,7 +56,8 @@ def _models() -> Iterator[Row]:
 
 
 def _suites() -> Iterator[Row]:
-    from harness.suite import Suite, installed
+    from harness.plan.find import installed
+    from harness.plan.suite import Suite
 
     for name, path in installed().items():
         yield name, Suite.load(path).title
@@ -71,7 +72,7 @@ def _tasks() -> Iterator[Row]:
 
 
 def _calibrations() -> Iterator[Row]:
-    from harness.calibration.corpora import CORPORA
+    from harness.calibration.corpora.draw import CORPORA
 
     for name, corpus in CORPORA.items():
         source = corpus.hub_id or "ships with the package"
@@ -81,7 +82,7 @@ def _calibrations() -> Iterator[Row]:
 
 
 def _protocols() -> Iterator[Row]:
-    from harness.evaluate.protocols import PROTOCOLS
+    from harness.evaluate.texts import PROTOCOLS
 
     for name, protocol in PROTOCOLS.items():
         text = f"{protocol.hub_id}, {protocol.split}, windows of {protocol.length} tokens"

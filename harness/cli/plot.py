@@ -24,9 +24,9 @@ def plot(
     ] = None,
 ) -> None:
     """Draw accuracy against size, and what the methods noted, as PNG and SVG; print the paths."""
+    from harness.records.store import Store, no_space
     from harness.report.figures.draw import draw
     from harness.report.figures.paper import judged
-    from harness.store import Store, no_space
 
     store = Store(results / Path(suite).stem)
     protocol = store.plan().protocol

@@ -10,7 +10,7 @@ import typer
 from harness.cli.options import DataRoot, Results, SuiteName, say
 
 if TYPE_CHECKING:
-    from harness.suite import Suite
+    from harness.plan.suite import Suite
 
 
 def add(app: typer.Typer) -> None:
@@ -48,14 +48,14 @@ def run(
     says that a cell failed. A refused cell is a result. On other models than the suite's the
     results are in a folder of their own, SUITE@MODEL.
     """
-    from harness.suite import Suite
+    from harness.plan.suite import Suite
 
     loaded = Suite.load(suite)
     if models:
         loaded = loaded.on(models)
     asked: dict[str, Any] = {"only": only, "limit": limit, "data_root": data_root}
     if dry_run:
-        from harness.dry import preview
+        from harness.run.preview import preview
 
         for line in preview(loaded, results, **asked):
             typer.echo(line)
@@ -65,8 +65,8 @@ def run(
 
 def _run(loaded: Suite, results: Path, **options: Any) -> None:
     """Run the suite and print its leaderboard."""
-    from harness.report import render
-    from harness.runner import run as run_suite
+    from harness.report.tables import render
+    from harness.run.runner import run as run_suite
 
     try:
         summary = run_suite(loaded, results, **options)

@@ -12,7 +12,7 @@ from harness.cli.options import Results
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.record import Record
+    from harness.records.record import Record
 
 
 def add(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="The whole record, as stored.")] = False,
 ) -> None:
     """Print what is known of one cell."""
-    from harness.store import read_record
+    from harness.records.store import read_record
 
     path = find(record, results)
     found = read_record(path)

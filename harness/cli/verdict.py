@@ -29,9 +29,9 @@ def verdict(
 
     The suite names the table. Nothing is run: it is worked out from the records.
     """
-    from harness.report.verdict_table import verdict_table
-    from harness.store import Store, no_space
-    from harness.verdict import verdicts
+    from harness.judge.verdict import verdicts
+    from harness.records.store import Store, no_space
+    from harness.report.tables.verdict import verdict_table
 
     text = verdict_table(verdicts(Store(results / Path(suite).stem)), format_)
     if out is None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from harness.data import DataRoot
 from harness.errors import UserError, unknown
-from harness.evaluate.protocols import PROTOCOLS, PerplexityProtocol
-from harness.record import PerplexityResult
+from harness.evaluate.texts import PROTOCOLS, PerplexityProtocol
+from harness.records.record import PerplexityResult
 
 __all__ = ["PROTOCOLS", "PerplexityProtocol", "perplexity"]
 

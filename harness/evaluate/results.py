@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from harness.record import Item, TaskResult
+from harness.records.record import Item, TaskResult
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task

@@ -2,7 +2,7 @@
 
 `HFLM` runs every request as a padded sequence of its own and projects every position onto the
 vocabulary. `PackedLM` changes only how token log-likelihoods are computed: requests are packed by
-shared prefix (`harness.evaluate.packing`), nothing is padded, and only positions that predict a
+shared prefix (`harness.evaluate.prefix_rows`), nothing is padded, and only positions that predict a
 scored token reach the LM head. Encoding, truncation, prompts and metrics remain lm-eval's.
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.errors import UserError
-from harness.evaluate.packing import Row, pack
+from harness.evaluate.prefix_rows import Row, pack
 
 Request = tuple[Any, list[int], list[int]]
 """What lm-eval hands to a model: the two strings, and their token ids."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from harness.data import DataRoot
 from harness.errors import UserError
 from harness.evaluate import results as kept
-from harness.evaluate.stock import known_tasks, load, quiet, seeded
-from harness.record import Item, TaskResult
+from harness.evaluate.lm_eval_tasks import known_tasks, load, quiet, seeded
+from harness.records.record import Item, TaskResult
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task

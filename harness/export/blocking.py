@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.edits import QuantizeWeights
 from harness.errors import Refused
 from harness.export.linears import Linear, linears
-from harness.model.quantized import Scheme
-from harness.model.surgery import Nothing
+from harness.model.editing.surgery import Nothing
+from harness.model.edits import QuantizeWeights
+from harness.model.quantized.quantized import Scheme
 from harness.model.view import Block, MoEModel
 
 _WHY = {

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.export.int32 import from_words, to_words
 from harness.export.linears import left_alone, linears
-from harness.export.words import from_words, to_words
-from harness.model.quantized import Quantized, Scheme
+from harness.model.quantized.quantized import Quantized, Scheme
 from harness.model.view import MoEModel
 
 _PARTS = {

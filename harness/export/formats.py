@@ -10,7 +10,7 @@ from torch import Tensor
 
 from harness.export import awq, compressed_tensors, gptq
 from harness.export.blocking import Limits
-from harness.export.checkpoint import Pack
+from harness.export.folder import Pack
 from harness.model.view import MoEModel
 
 _ANY = (0, 32, 64, 128)

@@ -19,9 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.export.int32 import from_words, to_words
 from harness.export.linears import dynamic, linears
-from harness.export.words import from_words, to_words
-from harness.model.quantized import Quantized
+from harness.model.quantized.quantized import Quantized
 from harness.model.view import MoEModel
 
 ENDS = ("qweight", "qzeros", "scales", "g_idx")

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from harness.export.names import module_name
-from harness.model.matrices import Matrix
-from harness.model.quantized import Scheme
+from harness.model.editing.matrices import Matrix
+from harness.model.quantized.quantized import Scheme
 from harness.model.view import MoEModel
 
 HEAD = "lm_head"

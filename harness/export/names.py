@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness.model.artifact import LAYER
+from harness.model.files.tensors import LAYER
 from harness.model.view import Block
 
 _MLP = "mlp"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.export.blocking import check_plain, check_structure
-from harness.export.checkpoint import new_folder, write_checkpoint
 from harness.export.configuration import configuration
+from harness.export.folder import new_folder, write_checkpoint
 from harness.model.view import MoEModel
 
 

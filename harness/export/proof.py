@@ -23,10 +23,11 @@ from harness.export.decoded import Decoded
 from harness.export.formats import FORMATS
 from harness.export.linears import linears
 from harness.export.names import rest
-from harness.model import deepseek
-from harness.model.artifact import LAYER, frame_state, state
 from harness.model.checkpoint import read_json, weight_files
-from harness.model.source import build_on_meta, read_config
+from harness.model.families import deepseek
+from harness.model.files.identity import read_config
+from harness.model.files.skeleton import build_on_meta
+from harness.model.files.tensors import LAYER, frame_state, state
 from harness.model.stored import Files
 from harness.model.view import Block, MoEModel
 

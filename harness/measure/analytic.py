@@ -22,7 +22,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from harness.measure.moe_layers import MoELayer, decoder_layers, moe_layers
-from harness.model.packed import PackedLinear
+from harness.model.layers.packed import PackedLinear
 
 
 def analytic_macs(lm: PreTrainedModel, tokens: int) -> Counter[str]:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.record import Environment
+from harness.records.record import Environment
 
 if TYPE_CHECKING:
     import torch

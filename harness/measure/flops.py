@@ -20,7 +20,7 @@ from harness.measure.analytic import analytic_macs
 from harness.measure.meta import meta_copy
 from harness.measure.moe_layers import loaded
 from harness.measure.shares import computed_share
-from harness.record import Flops
+from harness.records.record import Flops
 
 if TYPE_CHECKING:
     from fvcore.nn.jit_handles import Handle

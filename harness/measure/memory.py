@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from harness.measure.nvml import handles
-from harness.record import Memory
+from harness.records.record import Memory
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, cast
 from torch import nn
 from transformers import PreTrainedModel
 
-from harness.model.experts import Experts
-from harness.model.packed import weights
+from harness.model.layers.experts import Experts
+from harness.model.layers.packed import weights
 
 if TYPE_CHECKING:
     from harness.model.view import MoEModel

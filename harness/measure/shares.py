@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-from harness.model.experts import Experts
+from harness.model.layers.experts import Experts
 
 
 @contextmanager

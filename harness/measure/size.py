@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.measure.moe_layers import loaded, moe_layers
-from harness.model.packed import Packed, weights
-from harness.record import Size
+from harness.model.layers.packed import Packed, weights
+from harness.records.record import Size
 
 if TYPE_CHECKING:
     from harness.model.view import MoEModel

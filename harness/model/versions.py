@@ -20,12 +20,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.errors import UserError
-from harness.model.families import Family
+from harness.model.families.families import Family
 from harness.model.shell import shell
 from harness.model.stored import Files, Stored
 
 if TYPE_CHECKING:
-    from harness.edits import Edit
+    from harness.model.edits import Edit
 
 
 class Version(ABC):

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import Refused, StaleWalk
-from harness.model.families import Family, Layer, family_of
-from harness.model.matrices import (
+from harness.model.editing.matrices import (
     PARTS,
     Matrix,
     Part,
@@ -25,8 +24,9 @@ from harness.model.matrices import (
     matrices,
     row_numbers,
 )
-from harness.model.quantized import Quantized, Scheme
-from harness.model.router import MaskedRouter
+from harness.model.families.families import Family, Layer, family_of
+from harness.model.layers.router import MaskedRouter
+from harness.model.quantized.quantized import Quantized, Scheme
 from harness.model.shell import assemble, settle
 from harness.model.stored import Files, Stored
 from harness.model.versions import Held, Shelf, Streamed, Version
@@ -34,7 +34,7 @@ from harness.model.versions import Held, Shelf, Streamed, Version
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.edits import Edit
+    from harness.model.edits import Edit
 
 
 class Block:
@@ -220,7 +220,7 @@ class MoEModel:
             UserError: the model came without one, or it cannot be read.
         """
         if self._tokenizer is None:
-            from harness.model.source import load_tokenizer
+            from harness.model.tokenizer import load_tokenizer
 
             self._tokenizer = load_tokenizer(self._tokenizer_source, self.ref)
         return self._tokenizer

@@ -15,11 +15,11 @@ from torch import Tensor
 from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
 from harness.export.plain import write_plain
-from harness.model.artifact import LAYER
-from harness.model.matrices import Part
-from harness.model.quantized import Quantized, Scheme
+from harness.model.editing.matrices import Part
+from harness.model.files.tensors import LAYER
+from harness.model.quantized.quantized import Quantized, Scheme
 from harness.model.view import Block, MoEModel
-from harness.peers.paths import module_path, paths
+from harness.peers.weights import module_path, paths
 from harness.peers.workers.peer_job import digest
 
 PARTS = ("codes", "scales", "zeros")

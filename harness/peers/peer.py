@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.folders import cache_folder
+from harness.places import cache_folder
 
 _ASK = """
 import importlib.metadata, json, sys

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from harness.errors import Refused, UserError
-from harness.folders import cache_folder
 from harness.peers.peer import Peer
+from harness.places import cache_folder
 
 REFUSES, REFUSAL, FAILURE = 3, "refusal.txt", "failure.txt"
 """As `workers.peer_job` has them, which imports torch."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.reference import DATA, MODELS
 
 if TYPE_CHECKING:
-    from harness.reference.recipe import Recipe
+    from harness.reference.training.recipe import Recipe
 
 _LOG = logging.getLogger(__name__)
 _NAMES = [name.removeprefix("reference/") for name in MODELS]
@@ -22,10 +22,10 @@ _NAMES = [name.removeprefix("reference/") for name in MODELS]
 
 def draft(name: str, folder: Path, recipe: Recipe) -> None:
     """Train a fresh model on the draft of the world and write it."""
-    from harness.reference.curriculum import Curriculum
-    from harness.reference.save import save
-    from harness.reference.train import Trainer
-    from harness.reference.world import World
+    from harness.reference.training.curriculum import Curriculum
+    from harness.reference.training.save import save
+    from harness.reference.training.train import Trainer
+    from harness.reference.world.world import World
 
     curriculum = Curriculum(World(draft=True))
     _LOG.info("draft of %s: %s", name, asdict(recipe))
@@ -39,10 +39,10 @@ def finish(name: str, source: Path, folder: Path, recipe: Recipe) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from harness.reference.curriculum import Curriculum
-    from harness.reference.finish import Finisher
-    from harness.reference.save import save
-    from harness.reference.world import World
+    from harness.reference.training.curriculum import Curriculum
+    from harness.reference.training.finish import Finisher
+    from harness.reference.training.save import save
+    from harness.reference.world.world import World
 
     curriculum = Curriculum(World())
     _LOG.info("experts of %s: %s", name, asdict(recipe))
@@ -61,11 +61,11 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.data:
-        from harness.reference.datasets import write
+        from harness.reference.world.datasets import write
 
         write(args.out or DATA)
     if args.model:
-        from harness.reference.recipes import RECIPES
+        from harness.reference.training.recipes import RECIPES
 
         recipe, folder = RECIPES[args.model], args.out or MODELS[f"reference/{args.model}"]
         if args.draft is None:

@@ -6,13 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from harness.record import Record
+from harness.records.record import Record
+from harness.records.rows import Status
 
 Reader = Callable[[Record], float | None]
 """Reads one number of one record; None when it was not measured."""
-
-Status = Literal["ok", "partial", "failed", "refused"]
-"""Of a row; `partial` when some of its seeds are ok and others are not."""
 
 
 def nothing(record: Record) -> None:

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from harness.protocol import Protocol
-from harness.record import (
+from harness.records.protocol import Protocol
+from harness.records.record import (
     Flops,
     Memory,
     PerplexityResult,

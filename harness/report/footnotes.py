@@ -6,8 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.protocol import Protocol
-from harness.record import PerplexityResult, Record, Speed, TaskResult, Throughput
+from harness.records.protocol import Protocol
+from harness.records.record import PerplexityResult, Record, Speed, TaskResult, Throughput
+from harness.records.rows import Entry, sentence
 from harness.report.board import Footnote
 from harness.report.columns import (
     AVERAGE,
@@ -22,7 +23,6 @@ from harness.report.columns import (
     THROUGHPUT,
     peak_memory,
 )
-from harness.report.entries import Entry, sentence
 
 REFERENCE = "reference/"
 """The prefix of the models that ship with the package."""

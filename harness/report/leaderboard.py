@@ -7,14 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from harness.protocol import Protocol
-from harness.record import Record, TaskResult
-from harness.report import render
+from harness.records.protocol import Protocol
+from harness.records.record import Record, TaskResult
+from harness.records.rows import Entry, entries, sentence
 from harness.report.board import Column, Leaderboard, Row, Value
 from harness.report.columns import AVERAGE, DELTA, KEPT, accuracy, columns
-from harness.report.entries import Entry, entries, sentence
 from harness.report.footnotes import footnotes, guessing
-from harness.report.text import printed
+from harness.report.tables import render
+from harness.report.tables.text import printed
 
 __all__ = ["LEVEL", "Leaderboard", "leaderboard", "render"]
 

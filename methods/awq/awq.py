@@ -9,15 +9,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.calibration.covariances import Covariances
-from harness.calibration.magnitudes import Magnitudes
+from harness.calibration.statistics.inputs import Covariances, Magnitudes
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, QuantizeWeights, SetWeights
-from harness.method import Method, Note
-from harness.model.matrices import Matrix
-from harness.model.quantized import Quantized
+from harness.method.contract import Method, Note
+from harness.method.quantization.options import (
+    Quantization,
+    QuantizationErrors,
+    rounded,
+    rounded_note,
+)
+from harness.model.editing.matrices import Matrix
+from harness.model.edits import Edit, QuantizeWeights, SetWeights
+from harness.model.quantized.quantized import Quantized
 from harness.model.view import Block, MoEModel
-from harness.quantization import Quantization, QuantizationErrors, rounded, rounded_note
 from methods.awq.clip import clipped
 from methods.awq.groups import Group, groups
 from methods.awq.scale import Scales
@@ -45,7 +49,7 @@ class AWQ(Quantization, Method):
     "original"`, as with the authors. What fewer than `min_tokens` tokens reached is rounded to
     nearest with the scales of what it reads, and neither asked for scales nor clipped. What cannot
     be scaled exactly is not, and the record says why. Attention is left alone unless targeted.
-    `harness.grid.fit` names the deviations of the grid.
+    `harness.method.quantization.grid.fit` names the deviations of the grid.
     """
 
     name: ClassVar[str] = "awq"

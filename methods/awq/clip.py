@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.grid import grouped
-from harness.model.quantized import Scheme
+from harness.method.quantization.grid import grouped
+from harness.model.quantized.quantized import Scheme
 from methods.awq.search import simulated
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from harness.model.matrices import NORMS, Matrix
+from harness.model.editing.matrices import NORMS, Matrix
 from harness.model.view import Block
 
 

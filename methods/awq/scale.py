@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from harness.model.matrices import Matrix
+from harness.model.editing.matrices import Matrix
 from harness.model.view import Block
 
 

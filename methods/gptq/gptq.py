@@ -9,14 +9,19 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.calibration.covariances import Covariances
-from harness.calibration.inverse import inverse_factor
+from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import Calibration
-from harness.edits import Edit, QuantizeWeights
-from harness.method import Method, Note
-from harness.model.quantized import Quantized
+from harness.method.contract import Method, Note
+from harness.method.inverse import inverse_factor
+from harness.method.quantization.options import (
+    Quantization,
+    QuantizationErrors,
+    rounded,
+    rounded_note,
+)
+from harness.model.edits import Edit, QuantizeWeights
+from harness.model.quantized.quantized import Quantized
 from harness.model.view import Block, MoEModel
-from harness.quantization import Quantization, QuantizationErrors, rounded, rounded_note
 from methods.gptq.stacks import stacks
 from methods.gptq.sweep import Grids, Sweep
 
@@ -27,14 +32,14 @@ class GPTQ(Quantization, Method):
     With H = sum_t x_t x_t^T over the tokens a matrix multiplied (an expert's: those routed to it)
     and H^-1 = U^T U, U upper triangular, columns are rounded one by one. Each column's error
     e = (W_j - Q_j) / U_jj is taken from the columns after it: W -= e U_j. A group's grid
-    (`harness.grid.fit`) is that of its weights when its first column is reached. A block of the
-    model is quantized from the statistics of its own full-precision self; later ones see it
-    quantized.
+    (`harness.method.quantization.grid.fit`) is that of its weights when its first column is
+    reached. A block of the model is quantized from the statistics of its own full-precision self;
+    later ones see it quantized.
 
-    Deviations: `harness.grid.fit` names those of the grid. A group's grid sees all updates made
-    until then; in the authors' code those from the `columns` at hand are missing (`lazy_groups`).
-    The factor 2 / n of H cancels and is left out, and U comes from one Cholesky factorisation, as
-    in `harness.calibration.inverse`. An input that is always zero does not count in the damping's
+    Deviations: `harness.method.quantization.grid.fit` names those of the grid. A group's grid sees
+    all updates made until then; in the authors' code those from the `columns` at hand are
+    missing (`lazy_groups`). The factor 2 / n of H cancels and is left out, and U comes from one Cholesky factorisation, as
+    in `harness.method.inverse`. An input that is always zero does not count in the damping's
     mean with the 1 it is given, and its weights are rounded, not zeroed: other tokens may have it.
     What fewer than `min_tokens` tokens reached is rounded to nearest. Attention is left alone
     unless targeted.

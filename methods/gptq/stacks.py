@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.model.matrices import Matrix
-from harness.model.quantized import Quantized
+from harness.model.editing.matrices import Matrix
+from harness.model.quantized.quantized import Quantized
 from harness.model.view import Block
 
 MOST = 2**24

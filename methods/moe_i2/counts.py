@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from harness.calibration.importance import Importance
+from harness.calibration.passes.importance import Importance
 
 
 def by_importance(

@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from harness.budget import RankBudget
-from harness.calibration.importance import Importance, leave_one_out
-from harness.calibration.low_rank import factored
+from harness.calibration.passes.importance import Importance, leave_one_out
 from harness.calibration.walk import Calibration
-from harness.edits import Edit
 from harness.errors import Refused
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.low_rank.factored import factored
+from harness.method.ranks import RankBudget
+from harness.model.edits import Edit
 from harness.model.view import Block, MoEModel
 
 

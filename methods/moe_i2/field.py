@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from harness.calibration.states import States
 from harness.calibration.walk import LiveBlock
-from harness.edits import KeepExperts
+from harness.model.edits import KeepExperts
 from harness.model.view import MoEModel
 
 Choices = Mapping[int, Sequence[KeepExperts]]

@@ -9,12 +9,12 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from harness.budget import KeepBudget
-from harness.calibration.importance import leave_one_out
-from harness.calibration.subset_errors import SubsetErrors
+from harness.calibration.passes.importance import leave_one_out
+from harness.calibration.statistics.subset_errors import SubsetErrors
 from harness.calibration.walk import Calibration, Follow, LiveBlock
-from harness.edits import Edit, KeepExperts
-from harness.method import Method, Note
+from harness.method.contract import Method, Note
+from harness.method.counts import KeepBudget
+from harness.model.edits import Edit, KeepExperts
 from harness.model.view import MoEModel
 from methods.moe_i2.counts import by_importance
 from methods.moe_i2.field import Choices, combination, combined_losses, fields

@@ -9,10 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.calibration.statistics import InputNorms, RouterMass, Similarity, TokenCount
+from harness.calibration.statistics.inputs import InputNorms
+from harness.calibration.statistics.routing import RouterMass, TokenCount
+from harness.calibration.statistics.similarity import Similarity
 from harness.calibration.walk import Calibration
-from harness.edits import DropBlock, DropMoE, KeepExperts
 from harness.errors import StaleWalk
+from harness.model.edits import DropBlock, DropMoE, KeepExperts
 from harness.model.view import MoEModel
 
 Tiny = Callable[..., MoEModel]

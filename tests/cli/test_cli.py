@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cell import Cell, CellStep
-from harness.protocol import Protocol
-from harness.record import ModelInfo
-from harness.store import Plan, Store
-from harness.suite import CalibrationForm
+from harness.plan.cell import Cell, CellStep
+from harness.plan.forms import CalibrationForm
+from harness.records.protocol import Protocol
+from harness.records.record import ModelInfo
+from harness.records.store import Plan, Store
 
 from .conftest import Run
 
@@ -187,7 +187,7 @@ def test_python_m_is_the_same() -> None:
 
 def test_ctrl_c_exits_with_130(tmp_path: Path) -> None:
     script = (
-        "import signal, sys; from harness import suite; from harness.cli import main\n"
+        "import signal, sys; from harness.plan import suite; from harness.cli import main\n"
         # A parent in the background of a shell may have had the signal ignored.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "suite.Suite.load = lambda name: signal.raise_signal(signal.SIGINT)\n"

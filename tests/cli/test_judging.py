@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import MixtralConfig, MixtralForCausalLM
 
-    from harness.reference.tokenizer import split, tokenizer
+    from harness.reference.training.tokenizer import split, tokenizer
 
     place = tmp_path_factory.mktemp("work")
     text = (reference.DATA / "calibration.jsonl").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from harness.data import DataRoot
 from harness.evaluate import scorer
-from harness.evaluate.stock import folder_of
+from harness.evaluate.lm_eval_tasks import folder_of
 from harness.evaluate.tasks import evaluate_tasks
 
 TASKS = ("arc_challenge", "boolq", "hellaswag", "mmlu_anatomy", "piqa", "winogrande")

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from harness.data import DataRoot
 from harness.errors import UserError
 from harness.evaluate.tasks import evaluate_tasks, known_tasks
-from harness.protocol import EIGHT
+from harness.records.protocol import EIGHT
 
 
 def test_tasks_are_known_without_importing_torch_or_lm_eval() -> None:

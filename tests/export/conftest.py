@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from harness.edits import QuantizeWeights
-from harness.model.families import FAMILIES
-from harness.model.quantized import Quantized, Scheme
+from harness.model.edits import QuantizeWeights
+from harness.model.families.families import FAMILIES
+from harness.model.quantized.quantized import Quantized, Scheme
 from harness.model.view import MoEModel
 
 ROUTED = ("deepseek", "deepseek_v2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.edits import (
+from harness.errors import Refused, UserError
+from harness.export.writing import TARGETS, export
+from harness.model.edits import (
     DropBlock,
     DropMoE,
     Edit,
@@ -19,9 +21,7 @@ from harness.edits import (
     QuantizeWeights,
     SkipExperts,
 )
-from harness.errors import Refused, UserError
-from harness.export.export import TARGETS, export
-from harness.model.quantized import Quantized, Scheme
+from harness.model.quantized.quantized import Quantized, Scheme
 from harness.model.view import MoEModel
 
 FOUR = Scheme(bits=4, group=32, symmetric=True)

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.edits import DropBlock, KeepExperts
 from harness.export import awq, compressed_tensors, gptq
-from harness.export.export import export
-from harness.model.artifact import load, save
-from harness.model.quantized import Quantized, Scheme
+from harness.export.writing import export
+from harness.model.edits import DropBlock, KeepExperts
+from harness.model.files.artifact import load, save
+from harness.model.quantized.quantized import Quantized, Scheme
 from harness.model.view import MoEModel
 
 Codes = NDArray[np.int64]

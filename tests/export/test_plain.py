@@ -13,12 +13,12 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from harness.edits import DropBlock, KeepExperts, MergeExperts, SetWeights
 from harness.errors import Refused
 from harness.export.configuration import configuration
-from harness.export.export import export
 from harness.export.plain import write_plain
-from harness.model.source import open_model
+from harness.export.writing import export
+from harness.model.edits import DropBlock, KeepExperts, MergeExperts, SetWeights
+from harness.model.files.opening import open_model
 from harness.model.view import MoEModel
 
 ROUTED = ("deepseek", "deepseek_v2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe")

@@ -13,13 +13,14 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.edits import KeepExperts, SkipExperts
 from harness.errors import UserError
-from harness.export import checkpoint, compressed_tensors, proof
-from harness.export.export import export
+from harness.export import compressed_tensors, proof
+from harness.export import folder as checkpoint
 from harness.export.formats import FORMATS
-from harness.model.artifact import save
-from harness.model.quantized import Quantized, Scheme
+from harness.export.writing import export
+from harness.model.edits import KeepExperts, SkipExperts
+from harness.model.files.artifact import save
+from harness.model.quantized.quantized import Quantized, Scheme
 from harness.model.view import MoEModel
 
 Break = Callable[[dict[str, Tensor]], None]
@@ -163,7 +164,7 @@ def test_the_verb(
 def test_streamed_from_an_artifact(
     wide: Callable[..., MoEModel], quantize: Callable[..., None], tmp_path: Path
 ) -> None:
-    from harness.model.source import open_model
+    from harness.model.files.opening import open_model
 
     model = wide("qwen2_moe")
     quantize(model, FOUR)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.cell import Cell, cells
-from harness.job import Job
-from harness.measure.speed import measure_speed
+from harness.measure.speed.compared import measure_speed
 from harness.model.view import MoEModel
-from harness.random_model import beside, build
-from harness.suite import Suite
-from harness.worker import running_memory
+from harness.plan.cell import Cell, cells
+from harness.plan.suite import Suite
+from harness.run.job import Job
+from harness.run.random_weights import beside, build
+from harness.run.stages import running_memory
 
 GPU = torch.cuda.is_available()
 GIB = 2**30

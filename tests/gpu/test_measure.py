@@ -4,14 +4,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, MixtralConfig, PreTrainedModel
 
-from harness.measure.captured import Captured, NotCaptured
 from harness.measure.environment import environment
 from harness.measure.flops import measure_flops
-from harness.measure.generation import Generation
 from harness.measure.memory import PeakMemory
-from harness.measure.semi_structured import semi_structured
 from harness.measure.size import measure_size
-from harness.measure.speed import measure_speed, measure_speeds
+from harness.measure.speed.compared import measure_speed, measure_speeds
+from harness.measure.speed.graph import Captured, NotCaptured
+from harness.measure.speed.runtime import Generation
+from harness.measure.speed.semi_structured import semi_structured
 
 pytestmark = [
     pytest.mark.gpu,

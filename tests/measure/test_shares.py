@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import torch
 
-from harness.edits import SkipExperts
 from harness.measure.flops import measure_flops
 from harness.measure.shares import computed_share, measured_shares
+from harness.model.edits import SkipExperts
 from harness.model.view import MoEModel
 
 

@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from harness.calibration.covariances import Covariances
-from harness.calibration.magnitudes import Magnitudes
+from harness.calibration.statistics.inputs import Covariances, Magnitudes
 from harness.calibration.walk import Calibration
-from harness.compress import Step, StepReport, compress
-from harness.edits import (
+from harness.errors import Refused
+from harness.method.quantization.grid import rounded
+from harness.method.recipe import Step, StepReport, compress
+from harness.model.edits import (
     DropBlock,
     DropMoE,
     KeepExperts,
@@ -26,11 +27,9 @@ from harness.edits import (
     SetWeights,
     SkipExperts,
 )
-from harness.errors import Refused
-from harness.grid import rounded
-from harness.model.artifact import load, save
-from harness.model.families import FAMILIES
-from harness.model.quantized import Scheme
+from harness.model.families.families import FAMILIES
+from harness.model.files.artifact import load, save
+from harness.model.quantized.quantized import Scheme
 from harness.model.view import Block, MoEModel
 from methods.awq.awq import AWQ
 from methods.awq.clip import clipped

@@ -12,8 +12,11 @@ from torch import Tensor
 
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
-from harness.edits import (
+from harness.errors import Refused
+from harness.measure.size import measure_size
+from harness.method.recipe import Step, compress
+from harness.method.registry import build, method, methods, names
+from harness.model.edits import (
     EDITS,
     DropBlock,
     DropMoE,
@@ -24,11 +27,9 @@ from harness.edits import (
     SetWeights,
     SkipExperts,
 )
-from harness.errors import Refused
-from harness.measure.size import measure_size
-from harness.model.artifact import load, save, state
+from harness.model.files.artifact import load, save
+from harness.model.files.tensors import state
 from harness.model.view import MoEModel
-from harness.registry import build, method, methods, names
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "random": [{"keep": 3}, {"ratio": 0.5}],
@@ -275,8 +276,8 @@ def test_a_method_from_a_file(tmp_path: Path, tiny: Tiny, calibration: Calibrate
     file = tmp_path / "mine.py"
     file.write_text(
         "from typing import ClassVar\n"
-        "from harness.edits import DropMoE\n"
-        "from harness.method import Method\n"
+        "from harness.model.edits import DropMoE\n"
+        "from harness.method.contract import Method\n"
         "class LastLayer(Method):\n"
         "    name: ClassVar[str] = 'last-layer'\n"
         "    reference: ClassVar[str] = 'none'\n"

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from harness.calibration.states import run
-from harness.calibration.statistics import Outputs, RouterMass
-from harness.calibration.subset_losses import SubsetLosses
+from harness.calibration.statistics.outputs import Outputs
+from harness.calibration.statistics.routing import RouterMass
+from harness.calibration.statistics.subset_losses import SubsetLosses
 from harness.calibration.walk import Calibration, LiveBlock
-from harness.compress import Step, compress
-from harness.edits import DropMoE, KeepExperts
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.model.edits import DropMoE, KeepExperts
 from harness.model.view import MoEModel
-from harness.registry import build
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
 from harness.model.view import MoEModel
-from harness.registry import build
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
 

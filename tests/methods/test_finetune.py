@@ -11,10 +11,14 @@ import torch
 from torch import Tensor
 
 from harness.calibration.tokens import Tokens
-from harness.calibration.training import Lessons
 from harness.calibration.walk import Calibration
-from harness.compress import Step, StepReport, compress
-from harness.edits import (
+from harness.errors import Refused
+from harness.method.recipe import Step, StepReport, compress
+from harness.method.registry import build
+from harness.method.training.adapters import Adapters
+from harness.method.training.checkout import changes
+from harness.method.training.lessons import Lessons
+from harness.model.edits import (
     DropBlock,
     DropMoE,
     KeepExperts,
@@ -23,12 +27,8 @@ from harness.edits import (
     SetWeights,
     SkipExperts,
 )
-from harness.errors import Refused
-from harness.model.adapters import Adapters
-from harness.model.artifact import state
-from harness.model.checkout import changes
+from harness.model.files.tensors import state
 from harness.model.view import MoEModel
-from harness.registry import build
 from methods.finetune import Finetune
 
 Tiny = Callable[..., MoEModel]

@@ -11,12 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from harness.calibration.importance import leave_one_out
+from harness.calibration.passes.importance import leave_one_out
 from harness.calibration.states import run
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
-from harness.edits import (
+from harness.errors import Refused
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.model.edits import (
     DropBlock,
     DropMoE,
     Edit,
@@ -26,9 +28,7 @@ from harness.edits import (
     SetWeights,
     SkipExperts,
 )
-from harness.errors import Refused
 from harness.model.view import MoEModel
-from harness.registry import build
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]
@@ -153,7 +153,7 @@ def test_no_run_for_an_expert_nobody_chose(
         runs += 1
         return run(*args)
 
-    monkeypatch.setattr("harness.calibration.leave_one_out.run", counted)
+    monkeypatch.setattr("harness.calibration.passes.leave_one_out.run", counted)
     with torch.no_grad():
         found = leave_one_out(model, tokens)
     routed = {

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, MixtralConfig, PretrainedConfig, Qwen2MoeConfig
 
-from harness.budget import RankBudget, apportion
-from harness.calibration.covariances import Covariances
-from harness.calibration.importance import Importance
-from harness.calibration.statistics import TokenCount
+from harness.calibration.passes.importance import Importance
+from harness.calibration.statistics.inputs import Covariances
+from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.walk import Calibration
-from harness.calibration.whitening import factors, whitening
-from harness.compress import Step, StepReport, compress
-from harness.edits import DropMoE, KeepExperts, LowRank, MergeExperts
 from harness.errors import Refused
-from harness.model.matrices import Matrix
+from harness.method.counts import apportion
+from harness.method.low_rank.whitening import factors, whitening
+from harness.method.ranks import RankBudget
+from harness.method.recipe import Step, StepReport, compress
+from harness.method.registry import build
+from harness.model.editing.matrices import Matrix
+from harness.model.edits import DropMoE, KeepExperts, LowRank, MergeExperts
 from harness.model.view import MoEModel
-from harness.registry import build
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

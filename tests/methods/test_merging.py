@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.calibration.mean_outputs import MeanOutputs
-from harness.calibration.router_similarity import RouterSimilarity
-from harness.calibration.statistics import TokenCount
+from harness.calibration.statistics.outputs import MeanOutputs
+from harness.calibration.statistics.routing import RouterSimilarity, TokenCount
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
-from harness.edits import KeepExperts, MergeExperts
 from harness.errors import Refused
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.model.edits import KeepExperts, MergeExperts
 from harness.model.view import MoEModel
-from harness.registry import build
 from methods.hc_smoe import clusters
 from methods.m_smoe import dominant
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from harness.calibration.importance import Importance
-from harness.calibration.subset_errors import SubsetErrors
+from harness.calibration.passes.importance import Importance
+from harness.calibration.statistics.subset_errors import SubsetErrors
 from harness.calibration.walk import Calibration, LiveBlock
-from harness.compress import Step, StepReport, compress
-from harness.edits import DropMoE, KeepExperts, MergeExperts
 from harness.errors import Refused
+from harness.method.recipe import Step, StepReport, compress
+from harness.method.registry import build
+from harness.model.edits import DropMoE, KeepExperts, MergeExperts
 from harness.model.view import MoEModel
-from harness.registry import build
 from methods.moe_i2.counts import by_importance
 from methods.moe_i2.field import combination, combined_losses, fields
 

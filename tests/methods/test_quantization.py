@@ -9,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.calibration.covariances import Covariances
-from harness.calibration.held_out import layer_errors, matrix_errors
-from harness.calibration.inverse import inverse_factor
+from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import Calibration
-from harness.compress import Step, StepReport, compress
-from harness.edits import QuantizeWeights, SetWeights
 from harness.errors import Refused, UserError
-from harness.grid import fit, rounded
-from harness.model.quantized import Scheme
+from harness.method.inverse import inverse_factor
+from harness.method.quantization.grid import fit, rounded
+from harness.method.recipe import Step, StepReport, compress
+from harness.method.registry import build
+from harness.model.edits import QuantizeWeights, SetWeights
+from harness.model.quantized.quantized import Scheme
 from harness.model.view import MoEModel
-from harness.registry import build
 from methods.gptq.gptq import GPTQ
+from tests.benchmarks.held_out import layer_errors, matrix_errors
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

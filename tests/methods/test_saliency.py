@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from harness.calibration.saliency import Saliency, highest, saliencies
-from harness.calibration.seen import Seen
+from harness.calibration.observe import Seen
+from harness.calibration.passes.saliency import Saliency, highest, saliencies
 from harness.calibration.statistic import Statistic
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
-from harness.edits import KeepExperts
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.model.edits import KeepExperts
 from harness.model.view import Block, MoEModel
-from harness.registry import build
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

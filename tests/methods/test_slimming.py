@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from harness.calibration.covariances import Covariances
+from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
-from harness.edits import LowRank, SetWeights
 from harness.errors import Refused
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.method.sparsity import below, lowest
+from harness.model.edits import LowRank, SetWeights
 from harness.model.view import MoEModel
-from harness.registry import build
-from harness.sparsity import below, lowest
 from methods.wanda import by_mass
 
 Tiny = Callable[..., MoEModel]

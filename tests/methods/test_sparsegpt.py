@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.calibration.inverse import inverse_factor
 from harness.errors import Refused
-from harness.sparsity import below
+from harness.method.inverse import inverse_factor
+from harness.method.sparsity import below
 from methods.sparsegpt import SparseGPT
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.calibration.statistics import RouterMass
+from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.walk import Calibration
-from harness.compress import Step, StepReport, compress
-from harness.edits import DropMoE, KeepExperts, SetWeights
+from harness.method.recipe import Step, StepReport, compress
+from harness.method.registry import build
+from harness.model.edits import DropMoE, KeepExperts, SetWeights
 from harness.model.view import MoEModel
-from harness.registry import build
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

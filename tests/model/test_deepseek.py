@@ -17,18 +17,19 @@ from transformers import AutoModelForCausalLM
 
 from harness import reference as reference_data
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
 from harness.data import DataRoot
-from harness.edits import DropBlock
 from harness.errors import UserError
 from harness.evaluate.tasks import evaluate_tasks
 from harness.measure.flops import measure_flops
 from harness.measure.size import measure_size
-from harness.model.artifact import load, save
-from harness.model.audit import audit
-from harness.model.source import describe, open_meta, open_model, read_config
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.model.edits import DropBlock
+from harness.model.files.artifact import load, save
+from harness.model.files.audit import audit
+from harness.model.files.identity import describe, read_config
+from harness.model.files.opening import open_meta, open_model
 from harness.model.view import MoEModel
-from harness.registry import build
 
 HIDDEN, HEADS, FFN, EXPERT, EXPERTS, SHARED, BLOCKS, VOCABULARY = 16, 2, 24, 12, 6, 2, 4, 53
 CONFIG: dict[str, Any] = {
@@ -183,7 +184,7 @@ def test_a_published_checkpoint_is_what_the_paper_says(
 ) -> None:
     folder = write(tmp_path / "deepseek", norm_topk_prob=renormalise)
     model = open_model(str(folder), experts=experts)
-    assert type(model.frame).__module__ == "harness.model.deepseek"
+    assert type(model.frame).__module__ == "harness.model.families.deepseek"
     wanted = [reference(published(), one, renormalise=renormalise) for one in ids]
     found = logits(model, ids).double()
     torch.testing.assert_close(found, torch.stack(wanted), atol=1e-4, rtol=0)

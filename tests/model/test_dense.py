@@ -12,21 +12,22 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from harness import reference
-from harness.calibration.statistics import InputNorms
+from harness.calibration.statistics.inputs import InputNorms
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
 from harness.data import DataRoot
-from harness.edits import DropBlock, DropMoE, KeepExperts, SetWeights
 from harness.errors import Refused
 from harness.evaluate.perplexity import perplexity
 from harness.evaluate.tasks import evaluate_tasks
 from harness.measure.flops import measure_flops
 from harness.measure.size import measure_size
-from harness.model.artifact import load, save
-from harness.model.audit import audit
-from harness.model.source import describe, open_meta, open_model
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.model.edits import DropBlock, DropMoE, KeepExperts, SetWeights
+from harness.model.files.artifact import load, save
+from harness.model.files.audit import audit
+from harness.model.files.identity import describe
+from harness.model.files.opening import open_meta, open_model
 from harness.model.view import Block, MoEModel
-from harness.registry import build
 
 FAMILIES = ("llama", "mistral", "qwen2")
 NAMES = [f"dense.{role}" for role in ("gate", "up", "down")]

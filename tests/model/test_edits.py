@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from harness.edits import (
+from harness.errors import Refused
+from harness.model.edits import (
     EDITS,
     DropBlock,
     DropMoE,
@@ -26,10 +27,9 @@ from harness.edits import (
     SkipExperts,
     parse,
 )
-from harness.errors import Refused
-from harness.model.artifact import load, save
-from harness.model.audit import audit
-from harness.model.quantized import Quantized, Scheme
+from harness.model.files.artifact import load, save
+from harness.model.files.audit import audit
+from harness.model.quantized.quantized import Quantized, Scheme
 from harness.model.view import Block, MoEModel
 
 BLOCK = 2  # has experts in every family

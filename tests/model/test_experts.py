@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from harness.calibration.walk import Calibration
-from harness.edits import KeepExperts, LowRank, MergeExperts, SkipExperts
 from harness.measure.flops import measure_flops
-from harness.model.experts import Experts
+from harness.model.edits import KeepExperts, LowRank, MergeExperts, SkipExperts
+from harness.model.layers.experts import Experts
 from harness.model.view import Block, MoEModel
 
 Tiny = Callable[..., MoEModel]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.grid import rounded
-from harness.model import int4, native
-from harness.model.packed import Packed
-from harness.model.quantized import Scheme
+from harness.method.quantization.grid import rounded
+from harness.model.layers.packed import Packed
+from harness.model.quantized import int4, native
+from harness.model.quantized.quantized import Scheme
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from harness.edits import (
+from harness.errors import Refused
+from harness.measure.size import measure_size, resident_bytes
+from harness.model.editing.matrices import Part
+from harness.model.edits import (
     DropBlock,
     KeepExperts,
     LowRank,
@@ -20,14 +23,12 @@ from harness.edits import (
     SetWeights,
     SkipExperts,
 )
-from harness.errors import Refused
-from harness.measure.size import measure_size, resident_bytes
-from harness.model import int4
-from harness.model.artifact import load, save, state
-from harness.model.audit import audit
-from harness.model.matrices import Part
-from harness.model.packed import FEW_ROWS, Packed, settle
-from harness.model.quantized import Quantized, Scheme, concatenate, stack
+from harness.model.files.artifact import load, save
+from harness.model.files.audit import audit
+from harness.model.files.tensors import state
+from harness.model.layers.packed import FEW_ROWS, Packed, settle
+from harness.model.quantized import int4
+from harness.model.quantized.quantized import Quantized, Scheme, concatenate, stack
 from harness.model.view import Block, MoEModel
 
 Tiny = Callable[..., MoEModel]

@@ -16,17 +16,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import MixtralConfig, MixtralForCausalLM
 
-from harness.calibration.statistics import RouterMass
+from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.walk import Calibration
-from harness.compress import Step, compress
-from harness.edits import DropBlock, DropMoE, KeepExperts, SetWeights
 from harness.errors import Refused, UserError
-from harness.model.artifact import load, save, state
-from harness.model.source import open_model
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.model.edits import DropBlock, DropMoE, KeepExperts, SetWeights
+from harness.model.files.artifact import load, save
+from harness.model.files.opening import open_model
+from harness.model.files.tensors import state
 from harness.model.stored import Stored
 from harness.model.versions import Derived
 from harness.model.view import MoEModel
-from harness.registry import build
 
 Calibrate = Callable[..., Calibration]
 Recipe = list[tuple[str, dict[str, Any]]]

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
-from harness.compress import Step, StepReport, compress
-from harness.model.matrices import Part
-from harness.model.source import open_model
+from harness.method.recipe import Step, StepReport, compress
+from harness.method.registry import build
+from harness.model.editing.matrices import Part
+from harness.model.files.opening import open_model
 from harness.model.view import MoEModel
-from harness.registry import build
 
 DATA = Path(__file__).parent / "data"
 Run = Callable[..., tuple[MoEModel, StepReport]]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.edits import MergeExperts
+from harness.model.edits import MergeExperts
 from harness.model.view import MoEModel
 
 Run = Callable[..., tuple[MoEModel, Any]]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.calibration.saliency import Saliency, saliencies
+from harness.calibration.passes.saliency import Saliency, saliencies
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
-from harness.model.source import open_model
+from harness.model.files.opening import open_model
 from harness.model.view import MoEModel
 
 MODEL = Path(__file__).parent / "data" / "model"

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from harness.reference import DATA, MODELS
-from harness.reference.curriculum import Curriculum
-from harness.reference.datasets import LAYOUT, MMLU, plain, write
-from harness.reference.dice import dice
-from harness.reference.prompts import TASKS, Prompt, prompt
-from harness.reference.subjects import SUBJECTS
-from harness.reference.world import World
+from harness.reference.training.curriculum import Curriculum
+from harness.reference.world.datasets import LAYOUT, MMLU, plain, write
+from harness.reference.world.dice import dice
+from harness.reference.world.prompts import TASKS, Prompt, prompt
+from harness.reference.world.subjects import SUBJECTS
+from harness.reference.world.world import World
 
 DOCUMENTS = 400
 

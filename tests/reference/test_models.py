@@ -9,12 +9,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.reference import MODELS
-from harness.reference.curriculum import words
-from harness.reference.dice import dice
-from harness.reference.prompts import TASKS, prompt
-from harness.reference.records import Records
-from harness.reference.tokenizer import CONTEXT, tokenizer, vocabulary
-from harness.reference.world import World
+from harness.reference.training.curriculum import words
+from harness.reference.training.tokenizer import CONTEXT, tokenizer, vocabulary
+from harness.reference.world.dice import dice
+from harness.reference.world.prompts import TASKS, prompt
+from harness.reference.world.records import Records
+from harness.reference.world.world import World
 
 CLASSES = {
     "reference/mixtral": "MixtralForCausalLM",

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.protocol import Protocol
-from harness.record import Record
+from harness.records.protocol import Protocol
+from harness.records.record import Record
 
 HERE = Path(__file__).parent
 

@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
-from harness.protocol import Protocol
-from harness.published import tables
-from harness.record import CalibrationInfo, Record, StepInfo
+from harness.judge.verdict import Verdict, Verdicts
+from harness.papers.published import tables
+from harness.records.protocol import Protocol
+from harness.records.record import CalibrationInfo, Record, StepInfo
 from harness.report.figures.draw import draw
 from harness.report.figures.dropping import dropping
 from harness.report.figures.field import field
@@ -25,7 +26,6 @@ from harness.report.figures.paper import paper
 from harness.report.figures.search import search
 from harness.report.figures.similarity import similarity
 from harness.report.figures.usage import usage
-from harness.verdict import Verdict, Verdicts
 
 TOKENS = {block: {expert: 1 + (3 * block + expert) % 7 for expert in range(8)} for block in (0, 2)}
 Make = Callable[..., Record]

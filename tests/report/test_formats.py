@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.protocol import Protocol
-from harness.record import Record
+from harness.records.protocol import Protocol
+from harness.records.record import Record
 from harness.report.board import Leaderboard
-from harness.report.latex import escape
 from harness.report.leaderboard import leaderboard, render
+from harness.report.tables.latex import escape
 
 ORDER = ("baseline", "eep 4 of 8", "eep 6 of 8 + wanda 2:4", "random 4 of 8")
 

@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UserError
-from harness.protocol import Protocol
-from harness.record import Memory, Record
-from harness.report import render
+from harness.records.protocol import Protocol
+from harness.records.record import Memory, Record
 from harness.report.board import Column, Leaderboard, Row, Value
 from harness.report.leaderboard import LEVEL, leaderboard
-from harness.report.text import MINUS, cell, label, printed, sources, values
+from harness.report.tables import render
+from harness.report.tables.text import MINUS, cell, label, printed, sources, values
 
 MIXTRAL = "reference/mixtral"
 ACME = "acme/my_moe & sons"

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.protocol import Protocol
-from harness.record import Gain, Record, Roofline, Speed, Stock, Throughput, Timing
+from harness.records.protocol import Protocol
+from harness.records.record import Gain, Record, Roofline, Speed, Stock, Throughput, Timing
+from harness.records.rows import entries
 from harness.report.columns import columns
-from harness.report.entries import entries
 from harness.report.footnotes import footnotes
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from harness.protocol import Protocol
-from harness.record import Record
+from harness.judge.verdict import Verdicts
+from harness.records.protocol import Protocol
+from harness.records.record import Record
 from harness.report.figures.dropping import dropping
 from harness.report.figures.field import field
 from harness.report.figures.importance import importance
@@ -17,9 +18,8 @@ from harness.report.figures.page import STYLE, Drawing, save
 from harness.report.figures.paper import paper
 from harness.report.figures.search import search
 from harness.report.figures.similarity import similarity
+from harness.report.figures.size import accuracy_against_size
 from harness.report.figures.usage import usage
-from harness.report.plot import accuracy_against_size
-from harness.verdict import Verdicts
 
 FIGURES: tuple[Callable[[Sequence[Record], Protocol], Iterator[Drawing]], ...] = (
     dropping,

@@ -9,11 +9,11 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from harness.protocol import Protocol
-from harness.record import Record
+from harness.records.protocol import Protocol
+from harness.records.record import Record
+from harness.records.rows import entries
 from harness.report.board import Row
 from harness.report.columns import AVERAGE, average
-from harness.report.entries import entries
 from harness.report.figures.levels import levels, spread
 from harness.report.figures.page import Drawing, Panel, page, plain, style
 from harness.report.figures.removed import Removed, Unit, experts_of, removed

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from harness.protocol import Protocol
-from harness.record import Record
+from harness.records.protocol import Protocol
+from harness.records.record import Record
+from harness.records.rows import entries
 from harness.report.columns import average
-from harness.report.entries import entries
 from harness.report.figures.levels import spread
 from harness.report.figures.page import Drawing, Panel, page, plain, style
 

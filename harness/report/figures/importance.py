@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.protocol import Protocol
-from harness.record import Record
+from harness.records.protocol import Protocol
+from harness.records.record import Record
 from harness.report.figures.heat import heat
 from harness.report.figures.noted import noted, titles
 from harness.report.figures.page import Drawing, Panel, page

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from harness.protocol import Protocol
-from harness.record import Record
-from harness.report.entries import entries
+from harness.records.protocol import Protocol
+from harness.records.record import Record
+from harness.records.rows import entries
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from harness.judge.verdict import CONFIDENCE, Outcome, Verdict, Verdicts, verdicts
+from harness.plan.suite import Suite
+from harness.records.store import Store
 from harness.report.figures.page import COLOURS, Drawing, Panel, page, plain
-from harness.store import Store
-from harness.suite import Suite
-from harness.verdict import CONFIDENCE, Outcome, Verdict, Verdicts, verdicts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

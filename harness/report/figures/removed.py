@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from harness.record import Record
+from harness.records.record import Record
 
 Unit = Literal["experts", "layers", "blocks"]
 

@@ -7,8 +7,8 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harness.protocol import Protocol
-from harness.record import Record
+from harness.records.protocol import Protocol
+from harness.records.record import Record
 from harness.report.figures.heat import heat
 from harness.report.figures.noted import Noted, noted, titles
 from harness.report.figures.page import Drawing, Panel, page, plain, style

@@ -9,9 +9,9 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harness.protocol import Protocol
-from harness.record import Record
-from harness.report.entries import Entry, entries
+from harness.records.protocol import Protocol
+from harness.records.record import Record
+from harness.records.rows import Entry, entries
 from harness.report.figures.heat import CROWDED, heat
 from harness.report.figures.noted import shared
 from harness.report.figures.page import COLOURS, Drawing, Panel, page

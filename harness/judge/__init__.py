@@ -1,0 +1,1 @@
+"""What the records say: against each other, an earlier run, and the papers."""

@@ -1,0 +1,1 @@
+"""What methods are made of: the contract, counts and targets, grids and factors."""

@@ -1,0 +1,74 @@
+"""The contract of a method: options as typed fields, one generator that yields edits.
+
+A newcomer's method is one file::
+
+    class Keep(Method):
+        name = "keep"
+        reference = "..."
+        keep: int
+
+        def compress(self, model, calibration):
+            for block in calibration.walk(model):
+                mass = block.collect(RouterMass())
+                yield KeepExperts(block=block.index, experts=mass.top(self.keep))
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    from harness.calibration.walk import Calibration
+    from harness.model.edits import Edit
+    from harness.model.view import MoEModel
+
+
+class Note(BaseModel):
+    """A diagnostic that a method yields; it is stored with the record."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    data: Any
+    """Anything JSON can hold."""
+
+
+class Method(BaseModel, ABC):
+    """A compression method. Its fields are its options; unknown options are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: ClassVar[str]
+    """As suites spell it."""
+    reference: ClassVar[str]
+    """Paper and formula."""
+
+    seed: int = 0
+    """The cell's seed unless the suite pins it."""
+
+    def options(self) -> dict[str, Any]:
+        """Every option as JSON, the same in every process: sets come sorted.
+
+        A set of strings is iterated in another order by each process; the identity of a cell must
+        not follow it.
+        """
+        found = self.model_dump(mode="json")
+        for name, value in self:
+            if isinstance(value, (set, frozenset)):
+                found[name] = sorted(found[name])
+        return found
+
+    @abstractmethod
+    def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
+        """Yield the edits that compress `model`.
+
+        The model is a read-only view; the harness applies each edit before it resumes the
+        generator, under no_grad.
+
+        Raises:
+            Refused: the options cannot be met on this model; one sentence for the user.
+        """

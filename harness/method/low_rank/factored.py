@@ -1,0 +1,50 @@
+"""Matrices of a block replaced by factors that are least in error on what the matrices multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from harness.calibration.statistics.inputs import Covariances
+from harness.calibration.walk import LiveBlock
+from harness.errors import Refused
+from harness.method.low_rank.whitening import factors, whitening
+from harness.model.edits import LowRank
+
+
+def factored(block: LiveBlock, ranks: Mapping[str, int]) -> LowRank:
+    """The edit that replaces matrices of a block by their whitened factors.
+
+    The covariances of all these matrices, [inputs, inputs] each, are held at first and let go one
+    by one; with them three fp64 tensors of the size of the one at hand. For a block of experts of
+    Mixtral-8x7B in half precision (sums in fp32) that is 6.6 GB for the inputs of `down`, 0.5 GB
+    for those that `gate` and `up` share, and 4.9 GB; then the factors, in the model's dtype.
+
+    Args:
+        block: Where a walk is; its inputs give the covariances.
+        ranks: Of each matrix, by name, in the block's order.
+
+    Raises:
+        Refused: inputs that are not finite.
+    """
+    sums = _covariances(block, ranks)
+    shared: Tensor | None = None
+    root: Tensor | None = None
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for name, rank in ranks.items():
+        weight, covariance = block.weight(name), sums.pop(name)
+        if covariance is not shared:  # an expert's gate and up follow each other
+            if not bool(covariance.diagonal().isfinite().all()):
+                raise Refused(
+                    f"block {block.index}: what {name} multiplies is not always finite; "
+                    "check the model, its dtype and the calibration."
+                )
+            shared, root = covariance, whitening(covariance.to(weight.device))
+        found[name] = factors(weight, root, rank)
+    return LowRank.of(block.index, found)
+
+
+def _covariances(block: LiveBlock, ranks: Mapping[str, int]) -> dict[str, Tensor]:
+    parts = sorted({matrix.part for matrix in block.matrices() if matrix.name in ranks})
+    return dict(block.collect(Covariances(*parts)).sums)

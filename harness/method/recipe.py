@@ -1,0 +1,90 @@
+"""Run a recipe: each method yields edits, the harness applies each as it comes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from harness.calibration.walk import Calibration
+from harness.method.contract import Method, Note
+from harness.method.registry import source_sha256
+from harness.model.edits import Edit
+from harness.model.view import MoEModel
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a recipe, its calibration at hand."""
+
+    method: Method
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step said and what it cost."""
+
+    notes: tuple[Note, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+
+
+def compress(model: MoEModel, steps: Sequence[Step]) -> list[StepReport]:
+    """Compress `model` in place of what it was: its base tensors are never written.
+
+    Raises:
+        Refused: a method or an edit cannot be carried out; edits made before remain applied.
+    """
+    return [_run(model, step) for step in steps]
+
+
+def _run(model: MoEModel, step: Step) -> StepReport:
+    start = time.perf_counter()
+    model.begin(_provenance(step))
+    notes: list[Note] = []
+    try:
+        for item in _items(step.method, model, step.calibration):
+            if isinstance(item, Note):
+                notes.append(item)
+            else:
+                model.apply(item)
+    finally:
+        model.begin("")
+    seconds = time.perf_counter() - start
+    return StepReport(tuple(notes), tuple(_unreached(step.calibration)), seconds)
+
+
+def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
+    """Resume the method under no_grad each time; `no_grad` around a yield would leak."""
+    generator = method.compress(model, calibration)
+    while True:
+        with torch.no_grad():
+            try:
+                item = next(generator)
+            except StopIteration:
+                return
+        yield item
+
+
+def _provenance(step: Step) -> str:
+    method = step.method
+    parts = [method.name, method.options(), source_sha256(type(method)), step.calibration.key]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _unreached(calibration: Calibration) -> Iterator[str]:
+    """One warning per block with experts that no calibration token reached."""
+    if not calibration.tokens.sequences:
+        return
+    for index, tokens in sorted(calibration.coverage.items()):
+        unseen = [expert for expert in tokens.experts if not int(tokens.count[expert])]
+        if unseen:
+            yield (
+                f"block {index}: no token of calibration {calibration.tokens.ref!r} reached "
+                f"{'expert' if len(unseen) == 1 else 'experts'} {', '.join(map(str, unseen))}"
+            )

@@ -1,0 +1,142 @@
+"""Methods by name: one mechanism, the entry-point group `moebench.methods`, or a file's class."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import UserError, nearest, unknown
+from harness.method.contract import Method
+
+GROUP = "moebench.methods"
+GONE = {
+    "awq": "AutoAWQ is archived and runs no MoE model of transformers 5",
+    "gptq": "AutoGPTQ is archived and cannot be imported beside transformers 5",
+}
+"""Why auto-NAME is no method, though people will ask for it."""
+
+
+@cache
+def _entries() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """Names of all installed methods, without importing any."""
+    return sorted(_entries())
+
+
+def methods() -> dict[str, type[Method]]:
+    """All installed methods, imported."""
+    return {name: method(name) for name in names()}
+
+
+def method(name: str, *, where: str = "") -> type[Method]:
+    """A method by name, or `path/to/file.py:Class`.
+
+    Raises:
+        UserError: no such method, file or class.
+    """
+    if ".py:" in name:
+        return _from_file(name, where)
+    _refuse_gone(name, where)
+    if name not in _entries():
+        raise unknown("method", name, names(), where=where)
+    found = _entries()[name].load()
+    return _checked(found, name, where)
+
+
+def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
+    """A method with its options.
+
+    Raises:
+        UserError: unknown method or option (the nearest is named), wrong type or range.
+    """
+    kind = method(name, where=where)
+    prefix = f"{where}: " if where else ""
+    for option in options:
+        if option not in kind.model_fields:
+            known = sorted(kind.model_fields)
+            raise UserError(
+                f"{prefix}unknown option {option!r} of method {name!r}.{nearest(option, known)} "
+                f"Options: {', '.join(known)}."
+            )
+    try:
+        return kind(**options)
+    except ValidationError as error:
+        raise UserError(f"{prefix}method {name!r}: {_sentence(error)}") from error
+
+
+def source_sha256(kind: type[Method]) -> str:
+    """Hash of the source a method's decisions come from.
+
+    Its own file, or all files of its folder where a method is a folder, and the files it names in
+    `sources`. Shared statistics and edits belong to the harness and carry versions of their own.
+    """
+    path = Path(inspect.getfile(kind))
+    package = sys.modules[kind.__module__].__package__ or ""
+    is_folder = package.count(".") >= 1
+    files = sorted(path.parent.rglob("*.py")) if is_folder else [path]
+    files += getattr(kind, "sources", ())  # a peer's worker
+    content = hashlib.sha256()
+    for file in files:
+        content.update(file.read_bytes())
+    return content.hexdigest()
+
+
+def _refuse_gone(name: str, where: str) -> None:
+    algorithm = name.lower().replace("-", "").replace("_", "").removeprefix("auto")
+    if algorithm in GONE and name.lower().startswith("auto"):
+        prefix = f"{where}: " if where else ""
+        raise UserError(
+            f"{prefix}method {name!r}: {GONE[algorithm]}; use {algorithm!r}, or 'gptqmodel' or "
+            f"'llm-compressor' with algorithm = {algorithm!r}."
+        )
+
+
+def _from_file(name: str, where: str) -> type[Method]:
+    file, _, attribute = name.rpartition(":")
+    path = Path(file)
+    prefix = f"{where}: " if where else ""
+    if not path.is_file():
+        raise UserError(f"{prefix}method file {file!r} does not exist.")
+    module_name = f"moebench_method_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        if spec is None or spec.loader is None:
+            raise UserError(f"{prefix}method file {file!r} is not a Python file.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except (SyntaxError, ImportError) as error:
+            del sys.modules[module_name]
+            raise UserError(f"{prefix}method file {file!r} cannot be imported: {error}.") from error
+    found = getattr(sys.modules[module_name], attribute, None)
+    if found is None:
+        raise UserError(f"{prefix}method file {file!r} has no class {attribute!r}.")
+    return _checked(found, name, where)
+
+
+def _checked(found: Any, name: str, where: str) -> type[Method]:
+    if not (inspect.isclass(found) and issubclass(found, Method)):
+        prefix = f"{where}: " if where else ""
+        raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.contract.Method.")
+    return found
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
+    return f"{f'option {place!r}: ' if place else ''}{message}{given}."

@@ -1,0 +1,187 @@
+"""Artifacts: a compressed model on disk.
+
+A folder with the base model's own `config.json`, `edits.json`, safetensors of the resulting
+weights (blocks keep the base's numbers) and the tokenizer. Loading builds the base architecture on
+the meta device, applies the edits' structure, and loads the tensors strictly.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import save_torch_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from harness.errors import UserError
+from harness.model.checkpoint import INDEX, read_json, weight_files
+from harness.model.edits import parse
+from harness.model.files.identity import read_config
+from harness.model.files.skeleton import build_on_meta
+from harness.model.files.tensors import LAYER, _parts, agree, state
+from harness.model.layers.packed import settle
+from harness.model.names import EDITS_FILE
+from harness.model.tokenizer import tokenizer_source
+from harness.model.view import MoEModel
+
+FORMAT = 1
+
+
+def save(
+    model: MoEModel,
+    folder: Path,
+    *,
+    recipe: Sequence[Mapping[str, Any]] = (),
+    calibration: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Write an artifact; the folder appears whole or not at all.
+
+    Of a streamed model every block gets a file of its own, and one is in memory at a time.
+
+    Args:
+        model: The compressed model.
+        folder: Must not exist, or be empty.
+        recipe: The steps, with their options, for the reader.
+        calibration: What each step was calibrated on, for the reader.
+
+    Raises:
+        UserError: the folder holds something, or it cannot be written (no space left).
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is not empty; name a new folder.")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
+            whole = Path(scratch) / "artifact"
+            _write(model, whole, recipe, calibration)
+            if folder.exists():
+                folder.rmdir()
+            whole.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"the artifact {folder} cannot be written: {error}.") from error
+
+
+def _write(
+    model: MoEModel,
+    folder: Path,
+    recipe: Sequence[Mapping[str, Any]],
+    calibration: Sequence[Mapping[str, Any]],
+) -> None:
+    folder.mkdir()
+    model.config.save_pretrained(folder)
+    text = {
+        "format": FORMAT,
+        "base": {"ref": model.ref, "sha256": model.sha256},
+        "recipe": list(recipe),
+        "calibration": list(calibration),
+        "edits": [edit.data() for edit in model.edits],
+    }
+    (folder / EDITS_FILE).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    if model.streamed:
+        _write_parts(model, folder)
+    else:
+        save_torch_state_dict(state(model), str(folder))
+    if model.has_tokenizer:
+        model.tokenizer.save_pretrained(folder)
+
+
+def _write_parts(model: MoEModel, folder: Path) -> None:
+    total = 1 + len(model.numbers)
+    where: dict[str, str] = {}
+    size = 0
+    for number, part in enumerate(_parts(model), start=1):
+        file = f"model-{number:05}-of-{total:05}.safetensors"
+        whole = {name: tensor.contiguous() for name, tensor in part.items()}
+        save_file(whole, folder / file, metadata={"format": "pt"})
+        where |= dict.fromkeys(part, file)
+        size += sum(tensor.nbytes for tensor in part.values())
+    text = {"metadata": {"total_size": size}, "weight_map": where}
+    (folder / INDEX).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+
+
+def meta_model(folder: Path, *, experts: str, attention: str) -> MoEModel:
+    """An artifact's structure on the meta device.
+
+    Raises:
+        UserError: `edits.json` or `config.json` is missing, corrupt or of a newer format.
+    """
+    where = folder / EDITS_FILE
+    text = read_json(where)
+    if text.get("format") != FORMAT:
+        found = text.get("format")
+        raise UserError(f"{where}: format {found!r} is not {FORMAT}; upgrade moebench.")
+    base, edits = text.get("base"), text.get("edits")
+    if not isinstance(base, dict) or not isinstance(edits, list):
+        raise UserError(f"{where} lacks 'base' or 'edits'; it is not a whole artifact.")
+    lm = build_on_meta(read_config(str(folder)), experts=experts, attention=attention)
+    model = MoEModel(
+        lm,
+        ref=str(base.get("ref")),
+        sha256=str(base.get("sha256")),
+        tokenizer_source=tokenizer_source(str(folder)),
+    )
+    for number, data in enumerate(edits):
+        model.apply(parse(data, where=f"{where}, edit {number}"))
+    return model
+
+
+def load(
+    folder: Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    experts: str = "grouped_mm",
+    attention: str = "sdpa",
+) -> MoEModel:
+    """Load an artifact.
+
+    Raises:
+        UserError: a file is missing, truncated or corrupt, or tensors and edits do not agree.
+    """
+    files = weight_files(folder)
+    model = meta_model(folder, experts=experts, attention=attention)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= load_file(file, device=device)
+    if dtype is not None:
+        tensors = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in tensors.items()
+        }
+    _fill(model, tensors, folder)
+    for module in (model.frame, *(model.layer(index) for index in model.numbers)):
+        module.to(device)  # buffers, which are in no file
+        settle(module)
+    return model
+
+
+def _fill(model: MoEModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    expected = state(model)
+    agree(expected, tensors, folder)
+    frame = {name: tensor for name, tensor in tensors.items() if not name.startswith(LAYER)}
+    model.frame.load_state_dict(frame, assign=True, strict=False)
+    model.frame.tie_weights()
+    for index in model.numbers:
+        prefix = f"{LAYER}{index}."
+        layer = {
+            name.removeprefix(prefix): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(prefix)
+        }
+        model.layer(index).load_state_dict(layer, assign=True, strict=True)
+    model.settle()
+    left = [name for name, tensor in state(model).items() if tensor.is_meta]
+    if left:
+        raise UserError(f"{folder}: {len(left)} tensors got no values, the first is {left[0]}.")
+
+
+def remove(folder: Path) -> None:
+    """Delete an artifact; nothing happens where there is none."""
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,103 @@
+"""What a model is, told without its weights: configuration, family, identity."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError, unknown
+from harness.model.checkpoint import checkpoint_sha256, read_json
+from harness.model.families.shipped import config_file
+from harness.model.names import EDITS_FILE, _first, folder_of
+from harness.records.record import ModelInfo
+
+
+def shipped_config(ref: str) -> Path | None:
+    """The configuration a dry run reads in place of the hub's.
+
+    None for folders, and for hub ids that no configuration ships for.
+    """
+    return config_file(ref) if folder_of(ref) is None else None
+
+
+def describe(ref: str, *, offline: bool = False, random: bool = False) -> ModelInfo:
+    """Family and identity of a model, without loading its weights.
+
+    Args:
+        ref: Reference name, hub id, checkpoint folder, or artifact folder.
+        offline: Take the shipped configuration of a known hub id. Which revision the hub has then
+            stays unknown, and the identity is not the one of a real run.
+        random: Of the model with random weights: its configuration (and an artifact's edits) are
+            all there is to it. The hub is asked only for configurations that do not ship.
+
+    Raises:
+        UserError: no such model, or its family is not known.
+    """
+    from harness.model.families.families import family_of
+
+    folder = folder_of(ref)
+    config = read_config(ref, offline=offline or random)
+    family = family_of(config, where=ref)
+    if random:
+        return ModelInfo(
+            ref=ref,
+            family=family.model_type,
+            sha256=_structure_sha256(ref, config),
+            label=f"{_label(ref, folder)} (random weights)",
+            weights="random",
+        )
+    if folder is None:
+        commit = getattr(config, "_commit_hash", None) or "unknown"
+        sha256 = hashlib.sha256(f"{ref}@{commit}".encode()).hexdigest()
+    else:
+        sha256 = checkpoint_sha256(folder)
+    return ModelInfo(ref=ref, family=family.model_type, sha256=sha256, label=_label(ref, folder))
+
+
+def _structure_sha256(ref: str, config: Any) -> str:
+    """Of the files that say what a model is made of, its weights apart."""
+    folder, shipped = folder_of(ref), shipped_config(ref)
+    digest = hashlib.sha256(b"random weights\n")
+    if folder is not None:
+        files = [folder / "config.json", folder / EDITS_FILE]
+    elif shipped is not None:
+        files = [shipped]
+    else:
+        files = []
+        digest.update(f"{ref}@{getattr(config, '_commit_hash', None)}".encode())
+    for file in files:
+        digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()
+
+
+def _label(ref: str, folder: Path | None) -> str:
+    if ref.startswith("reference/") or folder is None:
+        return ref
+    return folder.resolve().name
+
+
+def read_config(ref: str, *, offline: bool = False) -> Any:
+    """The transformers configuration; `offline` as for `describe`.
+
+    Raises:
+        UserError: it is missing, corrupt, of an unknown family, or cannot be fetched.
+    """
+    from transformers import AutoConfig
+
+    from harness.model.families import deepseek
+    from harness.model.families.families import FAMILIES
+
+    deepseek.register()
+    folder = folder_of(ref)
+    here = folder or (shipped_config(ref) if offline else None)
+    if folder is not None:
+        model_type = read_json(folder / "config.json").get("model_type")
+        if model_type not in FAMILIES:
+            raise unknown("model family", str(model_type), FAMILIES, where=f"{folder}/config.json")
+    try:
+        return AutoConfig.from_pretrained(
+            here or ref, trust_remote_code=False, local_files_only=here is not None
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"the configuration of {ref} cannot be read: {_first(error)}.") from error

@@ -1,0 +1,62 @@
+"""A router whose removed experts are masked after the softmax."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.model.families.families import Family
+
+
+def renormalises(gate: Any, family: Family) -> bool:
+    """Whether a router divides the chosen weights by their sum."""
+    if isinstance(gate, MaskedRouter):
+        return gate.renormalise
+    if family.renormalise == "config":
+        return bool(gate.norm_topk_prob)
+    return family.renormalise == "always"
+
+
+class MaskedRouter(nn.Module):
+    """Softmax over all rows, then the top-k of the experts kept.
+
+    Where a family does not renormalise, the coefficients stay what they were; cutting router rows
+    would make them larger.
+
+    Args:
+        gate: transformers' router, or one of these; its weight is shared.
+        family: How it turns probabilities into coefficients.
+        kept: Which rows may be chosen, bool [rows].
+    """
+
+    kept: Tensor
+
+    def __init__(self, gate: Any, family: Family, kept: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(gate.weight.detach(), requires_grad=False)  # [rows, hidden]
+        self.num_experts = len(kept)
+        self.top_k = min(int(gate.top_k), int(kept.sum()))
+        self.renormalise = renormalises(gate, family)
+        self.upcast = family.float_router
+        self.scale = _scale(gate, family)
+        self.register_buffer("kept", kept, persistent=False)
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [tokens, rows], weights [tokens, k], rows chosen int64 [tokens, k]."""
+        dtype = torch.float32 if self.upcast else hidden.dtype
+        hidden = hidden.reshape(-1, hidden.shape[-1])
+        logits = F.linear(hidden.to(dtype), self.weight.to(dtype))
+        probs = logits.softmax(-1, dtype=torch.float32).masked_fill(~self.kept, 0.0)
+        weights, index = probs.topk(self.top_k, dim=-1)
+        if self.renormalise:
+            weights = weights / weights.sum(-1, keepdim=True)
+        return logits, weights * self.scale, index
+
+
+def _scale(gate: Any, family: Family) -> float:
+    if isinstance(gate, MaskedRouter):
+        return gate.scale
+    return float(getattr(gate, family.scaling)) if family.scaling else 1.0

@@ -1,0 +1,44 @@
+"""What a reference to a model names: a shipped model, a folder, or a hub id."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from harness.errors import UserError, unknown
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+EDITS_FILE = "edits.json"
+
+
+def folder_of(ref: str) -> Path | None:
+    """The local folder a reference names; None for a hub id.
+
+    Raises:
+        UserError: an unknown reference model, a folder that is not there, or neither.
+    """
+    from harness.reference import MODELS
+
+    if ref.startswith("reference/"):
+        if ref not in MODELS:
+            raise unknown("reference model", ref, MODELS)
+        return Path(MODELS[ref])
+    path = Path(ref)
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise UserError(f"{ref} is a file; name the checkpoint folder that holds config.json.")
+    if _HUB_ID.fullmatch(ref) and not ref.startswith("."):
+        return None
+    raise UserError(
+        f"model {ref!r}: no such folder, and not a hub id (owner/name). "
+        f"Reference models: {', '.join(sorted(MODELS))}."
+    )
+
+
+def _first(error: BaseException) -> str:
+    """The first line of an error's message, without a full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(".")

@@ -1,0 +1,1 @@
+"""The numbers that papers printed, as data."""

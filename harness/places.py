@@ -1,0 +1,69 @@
+"""Where data sets, caches and the hub are for a model, where the user does not say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from harness import reference
+
+SHIPPED = "reference/"
+"""How the names of models that ship with the package begin."""
+
+
+def origin(ref: str) -> str:
+    """The model an artifact was made from; any other model itself."""
+    edits = Path(ref) / "edits.json"
+    if not edits.is_file():
+        return ref
+    try:
+        return str(json.loads(edits.read_text(encoding="utf-8"))["base"]["ref"])
+    except (ValueError, KeyError, TypeError):
+        return ref  # opening the artifact will say what is wrong with it
+
+
+def data_root_of(ref: str, data_root: Path | None) -> Path | None:
+    """The user's data root; without one the embedded data for shipped models, else the hub."""
+    if data_root is None and origin(ref).startswith(SHIPPED):
+        return reference.DATA
+    return data_root
+
+
+@cache
+def data_identity(root: Path | None) -> str:
+    """A hash of the embedded data; nothing for others, whose records hash what they evaluated."""
+    if root != reference.DATA:
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def prepare_environment(refs: Iterable[str], data_root: Path | None) -> None:
+    """Set the variables that libraries read when they are imported; workers inherit them.
+
+    The hub stays out of reach unless a model, or the data for it, has to come from there.
+    """
+    if not any(_needs_hub(ref, data_root) for ref in refs):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _needs_hub(ref: str, data_root: Path | None) -> bool:
+    base = origin(ref)
+    local = base.startswith(SHIPPED) or Path(base).exists()
+    return not local or data_root_of(ref, data_root) is None
+
+
+def cache_folder() -> Path:
+    """`$MOEBENCH_CACHE`, or `moebench` in the user's cache folder. Not created here."""
+    given = os.environ.get("MOEBENCH_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "moebench"

@@ -1,0 +1,44 @@
+"""Where suites and calibration files are."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from importlib.resources import files
+from pathlib import Path
+
+from harness.errors import UserError, nearest, unknown
+
+
+def installed() -> dict[str, Path]:
+    """The suites of every package registered under the entry-point group `moebench.suites`."""
+    found: dict[str, Path] = {}
+    for point in entry_points(group="moebench.suites"):
+        for entry in files(point.value).iterdir():
+            if entry.name.endswith(".toml"):
+                found.setdefault(entry.name.removesuffix(".toml"), Path(str(entry)))
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> Path:
+    """The file of a suite: a path to a `.toml`, or the name of an installed suite."""
+    if name.endswith(".toml"):
+        if not Path(name).is_file():
+            raise UserError(f"{name}: no such suite file.{nearest(name, _neighbours(name))}")
+        return Path(name)
+    suites = installed()
+    if name not in suites:
+        raise unknown("suite", name, suites)
+    return suites[name]
+
+
+def calibration_file(ref: str) -> Path | None:
+    """The file that a calibration names (`FILE` or `FILE#FIELD`), or None for a corpus."""
+    for name in (ref, ref.rpartition("#")[0]):
+        if name and Path(name).is_file():
+            return Path(name)
+    return None
+
+
+def _neighbours(name: str) -> list[str]:
+    folder = Path(name).parent
+    return [str(path) for path in folder.glob("*.toml")] if folder.is_dir() else []

@@ -1,0 +1,36 @@
+"""The tables and plots that follow from a results folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.records.store import Store, no_space
+
+if TYPE_CHECKING:
+    from harness.report.leaderboard import Leaderboard
+
+
+FORMATS = ("md", "csv", "tex")
+
+
+def publish(store: Store) -> Leaderboard:
+    """Write the leaderboard and the plots that follow from the records."""
+    from harness.report.figures.draw import draw
+    from harness.report.figures.paper import judged
+    from harness.report.tables import render
+
+    board = board_of(store)
+    for form in FORMATS:
+        store.put(store.folder / f"leaderboard.{form}", render(board, form).encode())
+    with no_space(store.folder):
+        draw(store.planned(), store.plan().protocol, store.folder, judged(store))
+    return board
+
+
+def board_of(store: Store) -> Leaderboard:
+    """The leaderboard of the cells that ran last in a results folder."""
+    from harness.report.leaderboard import leaderboard
+
+    plan = store.plan()
+    rows = tuple(dict.fromkeys(cell.row for cell in plan.cells))
+    return leaderboard(store.planned(), plan.protocol, rows)

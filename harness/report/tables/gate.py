@@ -1,0 +1,50 @@
+"""What a gate found, as a plain table: the same bytes on a terminal and in a log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from harness.judge.gate import OUTCOMES, Gated, Margins
+from harness.report.tables.text import MISSING
+
+HEADER = ("model", "row", "seeds", "before", "difference", "95 % interval", "ppl", "size", "")
+
+
+def gate_table(rows: Sequence[Gated], margins: Margins) -> str:
+    """One line per row, accuracies in points, perplexity and size as new over old."""
+    lines = [HEADER, *(_cells(row) for row in rows)]
+    widths = [max(len(line[place]) for line in lines) for place in range(len(HEADER))]
+    text = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return "\n".join([*text, "", _summary(rows, margins)]) + "\n"
+
+
+def _cells(row: Gated) -> tuple[str, ...]:
+    difference = row.difference
+    return (
+        row.model,
+        row.row,
+        ",".join(map(str, row.seeds)),
+        _number(row.before and 100 * row.before, ".1f"),
+        _number(difference and 100 * difference.mean, "+.1f"),
+        f"[{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]" if difference else MISSING,
+        _number(row.perplexity, ".3f"),
+        _number(row.size, ".3f"),
+        f"{row.outcome} ({row.why})" if row.why else row.outcome,
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return MISSING if value is None else format(value, form)
+
+
+def _summary(rows: Sequence[Gated], margins: Margins) -> str:
+    counts = Counter(row.outcome for row in rows)
+    parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
+    return (
+        f"{len(rows)} rows: {parts}. Margins: {100 * margins.accuracy:g} points of accuracy, "
+        f"{100 * margins.perplexity:g} % of perplexity, {100 * margins.size:g} % of size."
+    )

@@ -1,0 +1,119 @@
+r"""The leaderboard as LaTeX: tables that need \usepackage{booktabs} and nothing else."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from harness.report.board import Column, Leaderboard, Row
+from harness.report.tables.text import (
+    MINUS,
+    TIMES,
+    blocks,
+    by_model,
+    header,
+    label,
+    sources,
+    values,
+)
+
+WIDTH = 88
+"""Characters of \\scriptsize in a line of article's single column."""
+
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "%": r"\%",
+    "#": r"\#",
+    "_": r"\_",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "—": r"\textemdash{}",
+    "[": "{[}",  # after a line break it would begin an argument, and so would a star
+    "*": "{*}",
+    MINUS: "$-$",
+    "±": r"$\pm$",
+    TIMES: r"$\times$",
+    "Δ": r"$\Delta$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+}
+
+
+def latex(board: Leaderboard) -> str:
+    """Bold marks the best compressed row of each model; footnotes follow the last table."""
+    names = max((len(label(board, row)) for row in board.rows), default=6)
+    tables = blocks(board, max(WIDTH - names, 24), lambda column: _width(board, column) + 2)
+    lines = [r"% Needs \usepackage{booktabs}."]
+    for columns in tables:
+        lines += _table(board, columns)
+    lines += [r"\begingroup\scriptsize", *_notes(board), *_sources(board), r"\par\endgroup"]
+    return "\n".join(lines) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text that pdflatex prints as it is; a letter that its fonts lack loses its accent or is ?."""
+    return "".join(_character(character) for character in text).replace("--", "-{}-")
+
+
+def _character(character: str) -> str:
+    if character in ESCAPES:
+        return ESCAPES[character]
+    if character.isascii():
+        return character if character.isprintable() else " "
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(ESCAPES.get(letter, letter) for letter in plain) or "?"
+
+
+def _width(board: Leaderboard, column: Column) -> int:
+    texts = [values(row, [column])[0] for row in board.rows]
+    return max(len(text) for text in (*texts, header(board, column)))
+
+
+def _table(board: Leaderboard, columns: Sequence[Column]) -> Iterator[str]:
+    yield r"\begin{table}[htbp]"
+    yield r"\centering\scriptsize\setlength{\tabcolsep}{3pt}"
+    yield rf"\caption{{{escape(board.caption)}; bold: best compressed row of its model.}}"
+    yield rf"\begin{{tabular}}{{l{'r' * len(columns)}}}"
+    yield r"\toprule"
+    yield _line(["", *(escape(header(board, column)) for column in columns)])
+    for model, rows in by_model(board):
+        yield r"\midrule"
+        yield rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\textit{{{escape(model)}}}}} \\"
+        for row in rows:
+            if row.kind != "level" or columns[0].group == "accuracy":
+                yield _line([escape(label(board, row)), *_cells(row, columns)])
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+    yield r"\end{table}"
+
+
+def _cells(row: Row, columns: Sequence[Column]) -> list[str]:
+    pairs = zip(columns, values(row, columns), strict=True)
+    return [
+        rf"\textbf{{{escape(text)}}}" if column.key in row.best else escape(text)
+        for column, text in pairs
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"{' & '.join(cells)} \\\\"
+
+
+def _notes(board: Leaderboard) -> Iterator[str]:
+    for number, note in enumerate(board.footnotes, start=1):
+        yield rf"\par\noindent [{number}] {escape(note.text)}"
+
+
+def _sources(board: Leaderboard) -> Iterator[str]:
+    ids = sources(board)
+    yield r"\par\medskip\noindent Records:"
+    for model, rows in by_model(board):
+        listed = "; ".join(f"{row.name}: {' '.join(ids[row.id])}" for row in rows if row.cells)
+        yield rf"\par\noindent {escape(model)}: {escape(listed)}."

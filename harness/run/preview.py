@@ -1,0 +1,107 @@
+"""What a run would do, without loading a weight: the same `compress`, on the meta device.
+
+Full-size models whose configurations ship with the package are dry-run without network. Which
+revision the hub has is then unknown, and with it the cell's id and whether it is done; with random
+weights the revision does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import Refused
+from harness.plan.cell import Cell, cells
+from harness.plan.check import check
+from harness.plan.suite import Suite
+from harness.records.store import Store
+from harness.run.runner import finished, select
+
+if TYPE_CHECKING:
+    from harness.model.view import MoEModel
+    from harness.records.record import Size
+
+MINUS = "\N{MINUS SIGN}"
+
+
+def preview(
+    suite: Suite,
+    results: Path,
+    *,
+    only: str | None = None,
+    limit: int | None = None,
+    data_root: Path | None = None,
+) -> Iterator[str]:
+    """One line per cell: its id, whether it is done, and what its steps would leave or why not.
+
+    Raises:
+        UserError: as a run would, before its first cell.
+    """
+    check(suite)
+    store = Store(results / suite.name)
+    chosen = select(cells(suite, data_root=data_root, limit=limit, offline=True), only)
+    for number, cell in enumerate(chosen, start=1):
+        identity, state = standing(cell, store)
+        yield f"cell {number}/{len(chosen)}  {identity}  {cell.name}  {state}  {outcome(cell)}"
+
+
+def standing(cell: Cell, store: Store) -> tuple[str, str]:
+    """The cell's id and "done" or "to run"; dashes and "planned" where the id cannot be known."""
+    from harness.model.files.identity import shipped_config
+
+    if shipped_config(cell.model.ref) and not cell.random:
+        return "-" * len(cell.id), "planned"
+    return cell.id, "done" if finished(store.read(cell.id)) else "to run"
+
+
+def outcome(cell: Cell) -> str:
+    """What the cell's steps would leave of the model, or the sentence with which one refuses."""
+    from harness.run.compressing import run_dry
+    from harness.run.models import open_on_meta
+
+    model = open_on_meta(cell)
+    before = counted(model)
+    for number, step in enumerate(cell.steps, start=1):
+        try:
+            run_dry(model, step)
+        except Refused as error:
+            return f"step {number} ({step.method}) refuses: {error}"
+    if not cell.steps:
+        return f"{before.parameters:,} parameters, {shape(model)}"
+    return f"{removed(before, counted(model))}, {shape(model)}"
+
+
+def counted(model: MoEModel) -> Size:
+    """Parameters, tied ones once, and those of the routed experts."""
+    from harness.measure.size import measure_size
+
+    return measure_size(model, None)
+
+
+def removed(before: Size, after: Size) -> str:
+    """Parameters before and after, and the share removed of all and of the routed experts'.
+
+    The latter is what papers on experts mean by "Params": relative to the base model's experts.
+    """
+    text = f"{before.parameters:,} -> {after.parameters:,} parameters "
+    text += f"({change(before.parameters, after.parameters)})"
+    if before.expert_parameters:
+        share = change(before.expert_parameters, after.expert_parameters)
+        text += f", expert parameters {share}"
+    return text
+
+
+def change(before: int, after: int) -> str:
+    """A count's relative change in percent."""
+    if after == before:
+        return "unchanged"
+    return f"{100 * (after - before) / before:+.2f} %".replace("-", MINUS)
+
+
+def shape(model: MoEModel) -> str:
+    """Blocks, and experts per block where the base model has any."""
+    blocks = f"{len(model.blocks)} blocks"
+    if not model.experts:
+        return blocks
+    return f"{blocks}, experts {' '.join(str(len(block.experts)) for block in model.blocks)}"

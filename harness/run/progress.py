@@ -1,0 +1,79 @@
+"""How far a run is, on stderr: one line per finished cell, and a live line on a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.status import Status
+
+from harness.plan.cell import Cell
+from harness.records.protocol import Protocol
+from harness.records.record import Record
+
+_STYLES = {"ok": "green", "refused": "yellow", "failed": "red"}
+
+
+class Progress:
+    """Reports cells as they start, move on and finish.
+
+    Args:
+        console: Where to; None for stderr.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self._status: Status | None = None
+        self._heading = ""
+
+    @contextmanager
+    def doing(self, heading: str) -> Iterator[None]:
+        """Show what is going on, on a terminal."""
+        self._heading = heading
+        if not self.console.is_terminal:
+            yield
+            return
+        with self.console.status(heading) as self._status:
+            yield
+        self._status = None
+
+    @contextmanager
+    def cell(self, number: int, total: int, cell: Cell) -> Iterator[None]:
+        """Show a cell while it runs; `total` counts those finished before too."""
+        with self.doing(f"cell {number}/{total}  {cell.name}"):
+            yield
+
+    def phase(self, text: str) -> None:
+        """Say what the running cell is doing."""
+        if self._status is not None:
+            self._status.update(f"{self._heading}  {text}")
+
+    def finished(self, record: Record, protocol: Protocol) -> None:
+        """The line that stays."""
+        line = (
+            f"{self._heading}  {record.status}  {record.seconds:.1f} s{numbers(record, protocol)}"
+        )
+        self.console.print(line, style=_STYLES[record.status], markup=False)
+        if record.reason and record.status != "ok":
+            self.console.print(f"    {gist(record.reason)}", markup=False)
+
+
+def numbers(record: Record, protocol: Protocol) -> str:
+    """The few numbers worth a glance, those that there are."""
+    parts = []
+    accuracies = [
+        record.tasks[task].metrics.get("acc") for task in protocol.average if task in record.tasks
+    ]
+    known = [value for value in accuracies if value is not None]
+    if known and len(known) == len(protocol.average):
+        parts.append(f"avg {100 * math.fsum(known) / len(known):.1f}")
+    parts += [f"{name} {result.value:.2f}" for name, result in record.perplexity.items()]
+    return "".join(f"  {part}" for part in parts)
+
+
+def gist(reason: str) -> str:
+    """One line of a reason: a traceback's last, a sentence's first."""
+    text = reason.strip().splitlines() or [""]
+    return text[-1] if text[0].startswith("Traceback") else text[0]

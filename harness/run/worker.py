@@ -1,0 +1,91 @@
+"""One cell from the base model to its record; runs in a process of its own.
+
+Every number comes from the artifact that was saved and loaded again, the baseline's too: its
+artifact has no edits. So all rows went the same way, and differ by their edits only. Random weights
+have no files: they are drawn after the edits, where the model runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import Refused, UserError
+from harness.records.store import full, is_full
+from harness.run.job import Job, Outcome, Say
+from harness.run.stages import Work
+
+
+def execute(job: Job, say: Say) -> Outcome:
+    """Run the cell; whatever goes wrong in it becomes its record.
+
+    Args:
+        job: The cell and where it works.
+        say: Told what is being done, as in "while ...".
+
+    Raises:
+        UserError: no space is left, which is not the cell's fault.
+    """
+    started = time.perf_counter()
+    work = Work(job, say)
+    status: Literal["ok", "failed", "refused"] = "ok"
+    reason = None
+    with _heard() as said:
+        try:
+            work.run()
+        except Refused as error:
+            status, reason = "refused", str(error)
+        except UserError as error:
+            if is_full(error):
+                raise full(_where(error) or job.folder) from error
+            status, reason = "failed", str(error)
+        except Exception as error:
+            if is_full(error):
+                raise full(_where(error) or job.folder) from error
+            status, reason = "failed", traceback.format_exc()
+    record = job.cell.record(
+        status,
+        time.perf_counter() - started,
+        reason=reason,
+        warnings=list(dict.fromkeys([*work.warnings, *said])),
+        **work.results,
+    )
+    return Outcome(record, tuple(work.items))
+
+
+def _where(error: BaseException | None) -> Path | None:
+    """The file that could not be written, where the error or its cause names it."""
+    while error is not None:
+        if isinstance(error, OSError) and isinstance(error.filename, str):
+            return Path(error.filename)
+        error = error.__cause__
+    return None
+
+
+class _Ear(logging.Handler):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """What is warned of in the meantime, through `warnings` or the harness's own loggers."""
+    said: list[str] = []
+    ear, logger = _Ear(said), logging.getLogger("harness")
+    logger.addHandler(ear)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            yield said
+        said += [str(warning.message) for warning in caught]
+    finally:
+        logger.removeHandler(ear)

@@ -1,0 +1,1 @@
+"""What moebench promises, room by room."""

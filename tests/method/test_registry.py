@@ -1,0 +1,95 @@
+"""Bad options: one sentence, and the nearest name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.calibration.walk import Calibration
+from harness.errors import Refused, UserError
+from harness.method.recipe import Step, compress
+from harness.method.registry import build
+from harness.model.view import MoEModel
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("eeep", {"keep": 4}, "unknown method 'eeep'. Did you mean 'eep'"),
+        ("eep", {"kep": 4}, "unknown option 'kep' of method 'eep'. Did you mean 'keep'"),
+        ("eep", {"keep": "many"}, "option 'keep'"),
+        ("eep", {"keep": 0}, "option 'keep'"),
+        ("eep", {}, "give either keep or ratio"),
+        ("eep", {"keep": 4, "ratio": 0.5}, "give either keep or ratio"),
+        ("random", {"ratio": 1.0}, "option 'ratio'"),
+        ("layer-drop", {"drop": 1, "score": "norm"}, "option 'score'"),
+        ("block-drop", {}, "give either drop or ratio"),
+        ("wanda", {"sparsity": 0.0}, "option 'sparsity'"),
+        ("wanda", {"pattern": "4:2"}, "0 < n < m"),
+        ("wanda", {"pattern": "two of four"}, "form n:m"),
+        ("wanda", {"sparsity": 0.5, "targets": ["router"]}, "prune_router = true"),
+        ("wanda", {"sparsity": 0.5, "targets": ["expert"]}, "option 'targets"),
+        ("wanda", {"sparsity": 0.5, "targets": []}, "targets is empty"),
+        ("wanda", {"pattern": "2:4", "variant": True}, "variant needs sparsity"),
+        ("wanda", {"sparsity": 0.5, "propagate": "edited"}, "option 'propagate'"),
+        ("magnitude", {}, "give either sparsity or pattern"),
+        ("magnitude", {"sparsity": 0.5, "pattern": "2:4"}, "give either sparsity or pattern"),
+        ("magnitude", {"sparsity": 1.0}, "option 'sparsity'"),
+        ("magnitude", {"pattern": "0:4"}, "0 < n < m"),
+        ("sparsegpt", {"sparsity": 1.5}, "option 'sparsity'"),
+        ("sparsegpt", {"pattern": "2:5"}, "does not divide columns = 128"),
+        ("sparsegpt", {"sparsity": 0.5, "damping": 0.0}, "option 'damping'"),
+        ("expert-drop", {"keep": 4, "router": "row"}, "option 'router'"),
+        ("block-drop", {"drop": 1, "mode": "consecutive", "rescore": True}, "needs discrete"),
+        ("block-drop", {"drop": 1, "off_by_one": True}, "off_by_one is about consecutive"),
+        ("no/such/file.py:Method", {}, "does not exist"),
+    ],
+)
+def test_options(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message.replace("(", r"\(")) as caught:
+        build(name, options, where="suite.toml:3")
+    assert str(caught.value).startswith("suite.toml:3: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("eep", {"keep": 7}, "has only 6 experts"),
+        ("eep", {"keep": 1}, "keep at least 2"),
+        ("expert-drop", {"keep": 1, "scope": "global"}, "keep at least 2"),
+        ("random", {"ratio": 0.05}, "removes none"),
+        ("layer-drop", {"drop": 5}, "at most 4 can be dropped"),
+        ("block-drop", {"drop": 4}, "at most 3 can be dropped"),
+        ("wanda", {"pattern": "3:5"}, "'3:5' does not divide the 16 inputs of experts.0.gate"),
+        ("magnitude", {"pattern": "3:5"}, "does not divide"),
+        ("sparsegpt", {"pattern": "16:32"}, "does not divide"),
+        ("magnitude", {"sparsity": 0.5, "targets": ["shared"]}, "mixtral has no 'shared'"),
+        ("sparsegpt", {"sparsity": 0.5, "targets": ["dense", "experts"]}, "has no 'dense'"),
+    ],
+)
+def test_budgets_that_do_not_fit(
+    name: str,
+    options: dict[str, Any],
+    message: str,
+    tiny: Callable[..., MoEModel],
+    calibration: Callable[..., Calibration],
+) -> None:
+    model = tiny("mixtral")
+    with pytest.raises(Refused, match=message):
+        compress(model, [Step(build(name, options), calibration())])
+    assert model.edits == ()
+
+
+def test_a_file_without_the_class(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    with pytest.raises(UserError, match="has no class 'Mine'"):
+        build(f"{tmp_path / 'mine.py'}:Mine", {})
+
+
+def test_options_are_the_same_in_every_process() -> None:
+    one = build("wanda", {"sparsity": 0.5, "targets": ["shared", "experts", "attention"]})
+    assert one.options()["targets"] == ["attention", "experts", "shared"]
