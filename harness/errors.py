@@ -18,6 +18,12 @@ class StaleWalk(RuntimeError):
     """A method edited a block that one of its live walks had already passed."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message without its full stop, or its type's name."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".!")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the nearest of `known`, or nothing when none is near."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -24,7 +24,7 @@ from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.records.protocol import Protocol
 from harness.records.record import FORMAT, Item, Record
 
@@ -236,8 +236,7 @@ def full(path: Path) -> UserError:
 def _damaged(
     path: Path, error: Exception, remedy: str = "Delete it to have its cell run again"
 ) -> UserError:
-    first = str(error).partition("\n")[0] or type(error).__name__
-    return UserError(f"{path}: damaged ({first}). {remedy}.")
+    return UserError(f"{path}: damaged ({first_line(error)}). {remedy}.")
 
 
 def _flush_folder(folder: Path) -> None:
