@@ -100,4 +100,6 @@ def read_config(ref: str, *, offline: bool = False) -> Any:
             here or ref, trust_remote_code=False, local_files_only=here is not None
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"the configuration of {ref} cannot be read: {first_line(error)}.") from error
+        raise UserError(
+            f"the configuration of {ref} cannot be read: {first_line(error)}."
+        ) from error
