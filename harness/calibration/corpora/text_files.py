@@ -12,7 +12,7 @@ from harness.data.files import READABLE, read, suffix
 from harness.errors import UserError, nearest
 
 SUFFIXES = (".txt", *READABLE)
-"""Of files that hold documents; each but parquet may be followed by `.gz`."""
+"""Endings of files that hold documents; each but parquet may be followed by `.gz`."""
 
 
 def documents(path: Path, field: str = "text") -> Iterator[str]:
