@@ -51,15 +51,16 @@ class Item(_Data):
 
 
 class PerplexityResult(_Data):
-    """Perplexity under one named protocol."""
+    """Perplexity on one named text."""
 
-    protocol: str
+    text: str
+    """Name of the text with its rules for cutting and scoring, as `moebench list` spells it."""
     value: float
     tokens: int
     """Predicted tokens."""
     windows: int
     length: int
-    """Tokens per window: the protocol's, or the model's limit where that is lower."""
+    """Tokens per window: the text's, or the model's limit where that is lower."""
     data: str
     """Hub id, config, split, and the sha256 of the token ids."""
     seconds: float

@@ -111,5 +111,5 @@ def _result(task: str, metrics: dict[str, float]) -> TaskResult:
 
 def _perplexity(name: str, value: float) -> PerplexityResult:
     return PerplexityResult(
-        protocol=name, value=value, tokens=1, windows=1, length=1, data="d", seconds=1.0
+        text=name, value=value, tokens=1, windows=1, length=1, data="d", seconds=1.0
     )
