@@ -1,4 +1,4 @@
-"""What a run leaves behind: `results/<suite>/`, written so that no crash can damage it.
+"""The results folder of a suite, `results/<suite>/`, written so that no crash can damage it.
 
     records/<cell>.json       one record per cell, complete or absent
     items/<cell>.jsonl.gz     the outcome of every item, written before its record
@@ -49,7 +49,7 @@ class PlannedCell(BaseModel):
 
 
 class Plan(BaseModel):
-    """What ran last in a results folder; a leaderboard shows the records of these cells."""
+    """The cells that ran last in a results folder; a leaderboard shows their records."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,9 +66,9 @@ class Store:
         self.folder = folder
         self._archive = Archive(folder)
         self.work = folder / ".work"
-        """Artifacts and logs of the cell that is running."""
+        """Folder of the artifact and the logs of the cell that is running."""
         self.artifacts = folder / "artifacts"
-        """Those that a run was asked to keep."""
+        """Folder of the artifacts that a run was asked to keep."""
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -107,7 +107,7 @@ class Store:
         shutil.rmtree(self.work, ignore_errors=True)
 
     def cells(self) -> list[str]:
-        """The ids of all cells that have a record, sorted.
+        """Return the ids of all cells that have a record, sorted.
 
         Raises:
             UserError: the packed records are damaged.
@@ -115,7 +115,7 @@ class Store:
         return sorted({*self._archive.records, *self._loose()})
 
     def read(self, cell: str) -> Record | None:
-        """The record of a cell, or None when it has none.
+        """Return the record of a cell, or None when it has none.
 
         Raises:
             UserError: the record is damaged, or of a newer moebench.
@@ -124,13 +124,13 @@ class Store:
         return read_record(path) if path.exists() else self._archive.records.get(cell)
 
     def records(self) -> list[Record]:
-        """All records there are, of this and of earlier runs, sorted by id."""
+        """Return all records there are, of this and of earlier runs, sorted by cell."""
         loose = {cell: read_record(self._record(cell)) for cell in self._loose()}
         records = {**self._archive.records, **loose}
         return [records[cell] for cell in sorted(records)]
 
     def items(self, cell: str) -> list[Item]:
-        """The outcome of every item of a cell; empty when it has none.
+        """Return the outcome of every item of a cell; empty when it has none.
 
         Raises:
             UserError: they are damaged.
@@ -185,10 +185,10 @@ class Store:
         return len(records)
 
     def plan(self) -> Plan:
-        """What ran last here.
+        """Return the plan of the run that was last here.
 
         Raises:
-            UserError: nothing did, or the file is damaged.
+            UserError: there was none, or its file is damaged.
         """
         path = self.folder / "cells.json"
         if not path.exists():
@@ -199,7 +199,7 @@ class Store:
             raise damaged(path, fault(error), "Run the suite again to rewrite it.") from None
 
     def planned(self) -> list[Record]:
-        """The records of what ran last here, in its order, under the rows' present names."""
+        """Return the records of the plan, in its order, under the present names of their rows."""
         records = ((cell, self.read(cell.id)) for cell in self.plan().cells)
         return [record.model_copy(update={"row": cell.row}) for cell, record in records if record]
 
@@ -250,7 +250,7 @@ def no_space(path: Path) -> Iterator[None]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, says that the disk is full."""
+    """Return True if an error, or its cause, says that the disk is full."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     if _FULL_IN_RUST in str(error):  # safetensors says it in words only
@@ -259,7 +259,7 @@ def is_full(error: BaseException) -> bool:
 
 
 def full(path: Path) -> UserError:
-    """The sentence for a full disk."""
+    """Return the sentence for a full disk."""
     return UserError(
         f"{path}: no space left on the device. Make room and start the same command again: "
         "finished cells are kept."

@@ -1,4 +1,4 @@
-"""What the benchmarks recorded: exact algorithms, packed decoding, quantization errors."""
+"""Tables of the benchmarks' records: exact algorithms, packed decoding, quantization errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXACT = {
     "Qwen2-MoE's routing",
     "importance-mixtral": "the same, Mixtral's routing",
 }
-"""What each record of `make bench` measured."""
+"""The subject of each record of `make bench`."""
 
 
 def exact() -> str:

@@ -33,7 +33,7 @@ ROWS = {
     "P 25 % + D + F": "P + D + F, on 1,000 instructions",
     "P 25 % + D + F on text": "P + D + F, on 384 rows of calibration text",
 }
-"""What the page calls the suite's rows; the suite adds the model's name to the last three."""
+"""The page's names of the suite's rows; the suite adds the model's to the last three."""
 
 
 class Claim(NamedTuple):
@@ -79,7 +79,7 @@ class Mean:
 
     @property
     def verdict(self) -> str:
-        """What the interval says of a difference that a paper has above zero."""
+        """The interval's word on a difference that a paper has above zero."""
         if self.mean == self.reach == 0:
             return "equal"
         if self.mean - self.reach > 0:
@@ -178,7 +178,7 @@ def _points(claim: Claim, model: str, difference: Mean | None) -> str:
 
 
 def _left() -> str:
-    """How much of the experts' parameters the recipe P + D leaves."""
+    """The share of the experts' parameters that the recipe P + D removes."""
     shares = []
     for model, name in MODELS.items():
         rows = _records()[model]
@@ -191,7 +191,7 @@ def _left() -> str:
 
 
 def _perplexity() -> str:
-    """Where the perplexity tells another story than the accuracy."""
+    """The one order of perplexities that is not that of the accuracies."""
     apart = []
     for model, name in MODELS.items():
         ours, theirs = (_records()[model][row] for row in ("P 50 %", "frequency 50 %"))

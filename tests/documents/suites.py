@@ -104,8 +104,8 @@ def seeds() -> str:
         if entry.model != GATED or len(entry.records) != 2:
             continue
         before, after = entry.records
-        items = [store("regression").items(record.cell) for record in entry.records]
-        result = compare(*items)
+        items = store("regression").items
+        result = compare(items(before.cell), items(after.cell))
         low, high = (signed(100 * bound, 1) for bound in (result.low, result.high))
         ratio = after.perplexity["wikitext2"].value / before.perplexity["wikitext2"].value
         difference = f"{signed(100 * result.difference, 1)} [{low}, {high}]"
@@ -173,7 +173,7 @@ def _both(board: Leaderboard, row: Row | None) -> str:
 
 
 def _errors() -> str:
-    """How uncertain an accuracy is for its items."""
+    """The uncertainty of an accuracy that is due to its items."""
     records = [r for r in store("regression").planned() if not r.recipe]
     tasks = [[t.stderr["acc"] for t in r.tasks.values()] for r in records]
     of_average = [math.hypot(*errors) / len(errors) for errors in tasks]
