@@ -68,7 +68,7 @@ def perplexity(
     losses = _losses(lm, ids, text, batch_size, progress)  # float64 [n]
     note = f"windows of {length} tokens, the model's limit, not {text.length}"
     return PerplexityResult(
-        protocol=name,
+        text=name,
         value=math.exp(losses.mean().item()),
         tokens=ids.shape[0] * (length - 1),
         windows=ids.shape[0],
