@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.errors import UserError, nearest, unknown
+from harness.errors import UserError, first_fault, nearest, unknown
 from harness.method.contract import Method
 
 GROUP = "moebench.methods"
@@ -73,7 +73,8 @@ def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
     try:
         return kind(**options)
     except ValidationError as error:
-        raise UserError(f"{prefix}method {name!r}: {_sentence(error)}") from error
+        fault = first_fault(error, kind, noun="option")
+        raise UserError(f"{prefix}method {name!r}: {fault.text}.") from None
 
 
 def source_sha256(kind: type[Method]) -> str:
@@ -133,10 +134,3 @@ def _checked(found: Any, name: str, where: str) -> type[Method]:
         raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.contract.Method.")
     return found
 
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
-    return f"{f'option {place!r}: ' if place else ''}{message}{given}."
