@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
@@ -36,11 +35,10 @@ def list_(
 
 
 def _methods() -> Iterator[Row]:
-    from harness.method import registry
+    from harness.method.summaries import summaries
 
-    for name, method in sorted(registry.methods().items()):
-        options = ", ".join(option for option in method.model_fields if option != "seed")
-        yield name, f"{_first_sentence(method)} Options: {options}."
+    for name, summary in summaries().items():
+        yield name, f"{summary.sentence} Options: {', '.join(summary.options) or 'none'}."
 
 
 def _models() -> Iterator[Row]:
@@ -97,7 +95,3 @@ KINDS: dict[str, Callable[[], Iterator[Row]]] = {
     "calibrations": _calibrations,
     "protocols": _protocols,
 }
-
-
-def _first_sentence(thing: object) -> str:
-    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())

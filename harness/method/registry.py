@@ -26,13 +26,14 @@ GONE = {
 
 
 @cache
-def _entries() -> dict[str, EntryPoint]:
+def entries() -> dict[str, EntryPoint]:
+    """Return the entry point of every installed method, by name."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def names() -> list[str]:
     """Names of all installed methods, without importing any."""
-    return sorted(_entries())
+    return sorted(entries())
 
 
 def methods() -> dict[str, type[Method]]:
@@ -49,9 +50,9 @@ def method(name: str, *, where: str = "") -> type[Method]:
     if ".py:" in name:
         return _from_file(name, where)
     _refuse_gone(name, where)
-    if name not in _entries():
+    if name not in entries():
         raise unknown("method", name, names(), where=where)
-    found = _entries()[name].load()
+    found = entries()[name].load()
     return _checked(found, name, where)
 
 
