@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.errors import unknown
+from harness.errors import UserError, unknown
 
 Row = tuple[str, str]
 
@@ -35,10 +35,15 @@ def list_(
 
 
 def _methods() -> Iterator[Row]:
-    from harness.method.summaries import summaries
+    from harness.method.registry import descriptions
 
-    for name, summary in summaries().items():
-        yield name, f"{summary.sentence} Options: {', '.join(summary.options) or 'none'}."
+    for name, method in descriptions().items():
+        if isinstance(method, UserError):
+            yield name, f"Not usable: {method}"
+            continue
+        summary = " ".join(method.doc.partition("\n\n")[0].split())
+        options = ", ".join(field for field in method.fields if field != "seed")
+        yield name, f"{summary} Options: {options or 'none'}."
 
 
 def _models() -> Iterator[Row]:

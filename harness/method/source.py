@@ -31,8 +31,6 @@ class Description(NamedTuple):
     """The docstring, or the one inherited."""
     fields: tuple[str, ...]
     """Names of the pydantic fields, in pydantic's order."""
-    files: tuple[Path, ...]
-    """Files of the class and of its bases, the class's first."""
 
 
 class Reader:
@@ -43,20 +41,17 @@ class Reader:
         self._shadows: dict[tuple[str, str], type] = {root: type(root[1], (), {}) for root in ROOTS}
 
     def describe(self, module: str, name: str) -> Description:
-        """Return docstring, fields and files of a class.
+        """Return docstring and fields of a class.
 
         Raises:
             Unreadable: the source does not tell.
         """
-        line = [kind for kind in self._shadow(module, name).__mro__ if hasattr(kind, "file")]
+        shadow = self._shadow(module, name)
         annotated: dict[str, bool] = {}
-        for kind in reversed(line):  # as pydantic collects: a base's fields keep their places
-            annotated.update(kind.__dict__["annotated"])
-        return Description(
-            inspect.getdoc(line[0]) or "",
-            tuple(field for field, is_field in annotated.items() if is_field),
-            tuple(dict.fromkeys(kind.__dict__["file"] for kind in line)),
-        )
+        for kind in reversed(shadow.__mro__):  # as pydantic collects: bases' fields come first
+            annotated.update(kind.__dict__.get("annotated", {}))
+        fields = tuple(field for field, is_field in annotated.items() if is_field)
+        return Description(inspect.getdoc(shadow) or "", fields)
 
     def _shadow(self, module: str, name: str) -> type:
         """A class with the bases of the one in the source, so that Python orders them."""
@@ -79,7 +74,6 @@ class Reader:
         body: dict[str, Any] = {
             "__doc__": ast.get_docstring(node),
             "annotated": _annotated(source, node.body),
-            "file": source.file,
         }
         try:
             return type(node.name, bases, body)
