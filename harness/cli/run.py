@@ -24,15 +24,19 @@ def run(
     models: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MODEL", help="In place of the suite's; repeatable. 'reference': all of them."
+            metavar="MODEL",
+            help="Model in place of the suite's; repeatable. 'reference': all reference models.",
         ),
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Part of a row, a model, or a cell id's start."),
+        typer.Option(metavar="PATTERN", help="Run only cells of this row, model or id."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Items per task; gives cells of their own.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Evaluate the first N items of each task; other cells."
+        ),
     ] = None,
     data_root: DataRoot = None,
     dry_run: Annotated[

@@ -104,7 +104,7 @@ class PeerMethod(Rounding):
             check_plain(model)
             configuration(model)
         except Refused as error:
-            reason = str(error).removeprefix(f"--to {name}: ").removeprefix("--to hf: ")
+            reason = str(error).removeprefix(f"{name}: ").removeprefix("hf: ")
             raise Refused(f"{name} works on plain checkpoints only: {reason}") from error
 
     def _check_version(self) -> None:

@@ -133,8 +133,8 @@ def test_a_worker_dies_with_its_run(job: Job, fakes: ModuleType, tmp_path: Path)
 
 
 def marked(mark: str) -> list[int]:
-    """The living processes that have this in their environment."""
-    found = []
+    """The ids of living processes that have this in their environment."""
+    living_ids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
@@ -142,5 +142,5 @@ def marked(mark: str) -> list[int]:
         except OSError:
             continue
         if living and mark.encode() in environment:
-            found.append(int(folder.name))
-    return found
+            living_ids.append(int(folder.name))
+    return living_ids

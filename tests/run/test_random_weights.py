@@ -25,7 +25,7 @@ from harness.records.record import Record
 from harness.records.store import Store
 from harness.run.job import Job
 from harness.run.preview import standing
-from harness.run.random_weights import beside, build
+from harness.run.random_models import RandomModels, base_beside
 from harness.run.room import check_room
 
 SUITE = """\
@@ -122,13 +122,13 @@ def test_a_materialised_model_is_whole(
 
 
 def test_values_follow_the_seed(on_meta: Callable[[str], MoEModel]) -> None:
-    found = []
+    outputs = []
     for seed in (0, 0, 1):
         model = on_meta("mixtral")
         materialise(model, "cpu", seed=seed)
-        found.append(logits(model))
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        outputs.append(logits(model))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -206,44 +206,46 @@ def test_random_weights_have_no_accuracy() -> None:
 def test_what_is_too_large_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.run.models.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.opening.device", lambda: "cpu")
     with pytest.raises(
         UserError, match=r"random\.toml:2: .* needs a GPU with 89 GiB, and there is"
     ):
         check_room(suite(MIXTRAL))
     check_room(suite("reference/mixtral"))
-    monkeypatch.setattr("harness.run.models.device", lambda: "cuda")
-    monkeypatch.setattr("harness.run.room.gpu_bytes", lambda: 24 * 2**30)
+    monkeypatch.setattr("harness.run.opening.device", lambda: "cuda")
+    monkeypatch.setattr("harness.measure.nvml.total_memory", lambda: 24 * 2**30)
     with pytest.raises(UserError, match="needs a GPU with 89 GiB, and this one has 24"):
         check_room(suite(MIXTRAL))
 
 
-def job(cell: Cell, folder: Path) -> Job:
-    return Job(cell, None, folder / "work", folder / "cache")
+def built(cell: Cell, folder: Path) -> MoEModel:
+    job = Job(cell, None, folder / "work", folder / "cache")
+    models = RandomModels(job, lambda phase: None)
+    models.compress()
+    return models.compressed_model()
 
 
 def test_the_baseline_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.models.device", lambda: "cpu")
-    monkeypatch.setattr("harness.run.random_weights.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.opening.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.random_models.device", lambda: "cpu")
     plain, half, _, masked = cells(suite("reference/mixtral"))
-    model, _ = build(job(plain, tmp_path), lambda phase: None)
-    assert beside(model, plain, room=None) == (model, False)
-    model, _ = build(job(masked, tmp_path), lambda phase: None)
+    model = built(plain, tmp_path)
+    assert base_beside(model, plain, room=None) == (model, False)
+    model = built(masked, tmp_path)
     weight = model.blocks[0].weight("experts.0.down")
     groups = weight.reshape(len(weight), -1, 4)
     assert not groups[..., :2].any()
     assert float((groups[..., 2:] != 0).float().mean()) > 0.9  # a draw may round to 0
-    model, _ = build(job(half, tmp_path), lambda phase: None)
-    base, shared = beside(model, half, room=None)
+    model = built(half, tmp_path)
+    base, shared = base_beside(model, half, room=None)
     assert not shared
     monkeypatch.setattr("harness.model.files.random_values.SMALL", 1024)
     before = logits(model).shape
-    base, shared = beside(model, half, room=0)
+    base, shared = base_beside(model, half, room=0)
     assert shared
     assert logits(model).shape == before == logits(base).shape
     stock = base.blocks[0].weight("experts.0.gate").untyped_storage().data_ptr()
-    found = {p.untyped_storage().data_ptr() for p in model.lm.parameters()}
-    assert stock in found
+    assert stock in {p.untyped_storage().data_ptr() for p in model.lm.parameters()}
 
 
 ALONE = """
