@@ -28,6 +28,7 @@ PRELOAD = (
     "torch",
     "transformers",
     "datasets",
+    "fvcore.nn",
     "lm_eval.evaluator",
     "lm_eval.models.huggingface",
     "harness.calibration.walk",

@@ -59,6 +59,11 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
         (["plot", "quickstart"], "no results here."),
         (["list", "method"], "unknown list 'method'. Did you mean 'methods'?"),
         (["show", "abc"], "no record 'abc' in results."),
+        (["run", "quickstart", "--only", "gpqt", "--dry-run"], "--only: 'gpqt' matches no cell."),
+        (
+            ["run", "moe-i2-table1", "--models", "reference/mixtral", "--models", "acme/tiny"],
+            "--models: reference models and others need different protocols; run them apart.",
+        ),
         (["compress", "--model", "m", "--out", "o"], "give either --method or --recipe."),
         (
             ["compress", "--model", "m", "--out", "o", "--method", "eep", "--dtype", "float23"],
