@@ -1,4 +1,4 @@
-"""NVML's answers about the CUDA devices that this process may use."""
+"""The CUDA devices that this process may use, as NVML knows them: handles, memory, energy."""
 
 from __future__ import annotations
 
@@ -129,7 +129,10 @@ def _counter(devices: list[Any]) -> Joules | None:
     import pynvml
 
     def joules() -> float:
-        return float(sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(d) for d in devices)) / 1000
+        return (
+            float(sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(device) for device in devices))
+            / 1000
+        )
 
     return joules if _answers(joules) else None
 
@@ -138,7 +141,7 @@ def _power(devices: list[Any]) -> Callable[[], float] | None:
     import pynvml
 
     def watts() -> float:
-        return float(sum(pynvml.nvmlDeviceGetPowerUsage(d) for d in devices)) / 1000
+        return float(sum(pynvml.nvmlDeviceGetPowerUsage(device) for device in devices)) / 1000
 
     return watts if _answers(watts) else None
 

@@ -61,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.data:
-        from harness.reference.world.datasets import write
+        from harness.reference.datasets import write
 
         write(args.out or DATA)
     if args.model:

@@ -25,7 +25,7 @@ from harness.model.quantized.quantized import Quantized
 from harness.model.view import MoEModel
 
 ENDS = ("qweight", "qzeros", "scales", "g_idx")
-"""Of the names of a quantized layer's tensors."""
+"""Ends of the names of a quantized layer's tensors."""
 
 
 def pack(weight: Quantized) -> dict[str, Tensor]:
@@ -77,5 +77,5 @@ def read(tensors: Mapping[str, Tensor], said: Mapping[str, Any], path: str) -> T
 
 
 def reader() -> str:
-    """What `read` reads with."""
+    """The library, with its version, that `read` reads with."""
     return "moebench's decoder"
