@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.model.families import deepseek
-from harness.model.families.families import FAMILIES
+from harness.model.families.family import FAMILIES
 from harness.model.files.skeleton import build_on_meta
 from harness.model.view import MoEModel
 from harness.records.record import Item

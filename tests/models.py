@@ -23,7 +23,7 @@ from transformers import (
 
 from harness import reference
 from harness.model.families import deepseek
-from harness.reference.training.tokenizer import split, tokenizer
+from harness.reference.training.word_tokenizer import split, tokenizer
 
 VOCABULARY = 53
 _SHAPE: dict[str, Any] = {

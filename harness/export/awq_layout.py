@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.export.int32 import from_words, to_words
 from harness.export.linears import dynamic, left_alone, linears
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 from harness.model.view import MoEModel
 
 ENDS = ("qweight", "qzeros", "scales")

@@ -9,7 +9,7 @@ from harness.errors import Refused
 from harness.export.linears import Linear, linears
 from harness.model.editing.surgery import Nothing
 from harness.model.edits import QuantizeWeights
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import Block, MoEModel
 
 _WHY = {

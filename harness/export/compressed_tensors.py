@@ -20,7 +20,7 @@ from torch import Tensor
 
 from harness.export.int32 import from_words, to_words
 from harness.export.linears import left_alone, linears
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import MoEModel
 
 _PARTS = {

@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.export.tensor_names import module_name, rest
 from harness.model.checkpoint import INDEX
 from harness.model.files.tensors import frame_state
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 from harness.model.shell import compact
 from harness.model.view import Block, MoEModel
 

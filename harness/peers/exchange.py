@@ -17,7 +17,7 @@ from harness.errors import Refused, UserError
 from harness.export.plain import write_plain
 from harness.model.editing.matrices import Part
 from harness.model.files.tensors import LAYER
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import Block, MoEModel
 from harness.peers.weights import module_path, paths
 from harness.peers.workers.peer_job import digest

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from harness.model.edits import QuantizeWeights
-from harness.model.families.families import FAMILIES
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.families.family import FAMILIES
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import MoEModel
 from tests.models import from_config, tiny_config
 

@@ -19,7 +19,7 @@ from harness.export import awq_layout, compressed_tensors, gptq_layout
 from harness.export.writing import export
 from harness.model.edits import DropBlock, KeepExperts
 from harness.model.files.artifact import load, save
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import MoEModel
 
 Codes = NDArray[np.int64]

@@ -26,9 +26,9 @@ from harness.model.edits import (
     SetWeights,
     SkipExperts,
 )
-from harness.model.families.families import FAMILIES
+from harness.model.families.family import FAMILIES
 from harness.model.files.artifact import load, save
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import Block, MoEModel
 from methods.awq.awq import AWQ
 from methods.awq.clip import clipped

@@ -28,7 +28,7 @@ from harness.model.edits import (
 )
 from harness.model.files.artifact import load, save
 from harness.model.files.audit import audit
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import Block, MoEModel
 from tests.models import from_config, tiny_config
 

@@ -27,7 +27,7 @@ from harness.model.files.audit import audit
 from harness.model.files.tensors import state
 from harness.model.layers.packed import FEW_ROWS, Packed, settle
 from harness.model.quantized import int4
-from harness.model.quantized.quantized import Quantized, Scheme, concatenate, stack
+from harness.model.quantized.scheme import Quantized, Scheme, concatenate, stack
 from harness.model.view import Block, MoEModel
 from tests.models import from_config, tiny_config
 

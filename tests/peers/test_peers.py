@@ -30,7 +30,7 @@ from harness.model.edits import (
 )
 from harness.model.files.artifact import load, save
 from harness.model.files.opening import open_model
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
 from harness.peers import same_matrix as likeness
 from harness.peers import worker_process
