@@ -66,7 +66,7 @@ def compress(
     """Compress a model and save it as an artifact, which `moebench evaluate` and suites take.
 
     The artifact is that of a suite's cell with the same steps and seed, to the bit. The
-    calibration options are the default of a recipe's steps.
+    calibration options hold for the steps of a recipe that name no calibration.
     """
     from harness.plan.forms import CalibrationForm
 

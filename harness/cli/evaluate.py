@@ -44,8 +44,8 @@ def evaluate(
 ) -> None:
     """Evaluate a model, and print the numbers.
 
-    Without --tasks and --perplexity: of the eight zero-shot tasks, WikiText-2 and PTB. A suite's
-    cell has the same numbers for the same model.
+    A suite's cell has the same numbers. Without --tasks and --perplexity, the eight zero-shot
+    tasks are evaluated, and the perplexities of WikiText-2 and PTB.
     """
     from harness.records.protocol import Protocol
 

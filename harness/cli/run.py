@@ -30,17 +30,20 @@ def run(
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Run only cells of this row, model or id."),
+        typer.Option(metavar="PATTERN", help="Run only the cells whose row, model or id fits."),
     ] = None,
     limit: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Evaluate the first N items of each task; other cells."
+            min=1,
+            metavar="N",
+            help="Evaluate the first N items of each task, in cells of their own.",
         ),
     ] = None,
     data_root: DataRoot = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run and be refused; run nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what each cell would leave or refuse; run nothing."),
     ] = False,
     keep_artifacts: Annotated[
         bool, typer.Option("--keep-artifacts", help="Leave the compressed models in the results.")

@@ -36,7 +36,7 @@ class Compression:
 
 @dataclass(frozen=True)
 class Places:
-    """Where compressing reads data sets, and where it keeps what others can use again."""
+    """The data that compressing reads, and the cache of what later runs can use again."""
 
     data_root: Path | None
     """Folder with data sets as the hub lays them out; None for the hub."""

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from harness.errors import UserError
 from harness.model.edits import KeepExperts, QuantizeWeights
@@ -27,6 +26,7 @@ from harness.run.job import Job
 from harness.run.preview import standing
 from harness.run.random_models import RandomModels, base_beside
 from harness.run.room import check_room
+from tests.models import from_config, tiny_config
 
 SUITE = """\
 title = "Random weights"
@@ -78,11 +78,11 @@ def packed(model: MoEModel, scheme: Scheme) -> None:
 
 
 @pytest.fixture
-def on_meta(configs: dict[str, Callable[[], PretrainedConfig]]) -> Callable[[str], MoEModel]:
+def on_meta() -> Callable[[str], MoEModel]:
     from harness.model.files.skeleton import build_on_meta
 
     def make(family: str) -> MoEModel:
-        config = configs[family]()
+        config = tiny_config(family)
         config.dtype = torch.float32
         lm = build_on_meta(config, experts="grouped_mm", attention="sdpa")
         return MoEModel(lm, ref=family, sha256="meta")
@@ -98,15 +98,11 @@ def logits(model: MoEModel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", ["deepseek", "deepseek_v2", "mixtral", "qwen2_moe", "mistral"])
-def test_a_materialised_model_is_whole(
-    family: str,
-    on_meta: Callable[[str], MoEModel],
-    configs: dict[str, Callable[[], PretrainedConfig]],
-) -> None:
+def test_a_materialised_model_is_whole(family: str, on_meta: Callable[[str], MoEModel]) -> None:
     model = on_meta(family)
     materialise(model, "cpu", seed=0)
     lm = model.lm
-    built = AutoModelForCausalLM.from_config(configs[family]())  # type: ignore[no-untyped-call]
+    built = from_config(tiny_config(family))
     real = dict(built.named_buffers())
     assert real.keys() == dict(lm.named_buffers()).keys()
     for name, buffer in lm.named_buffers():  # frequencies and the like: not random
@@ -114,7 +110,7 @@ def test_a_materialised_model_is_whole(
     shapes = {name: parameter.shape for name, parameter in built.named_parameters()}
     assert {name: parameter.shape for name, parameter in lm.named_parameters()} == shapes
     tied = lm.lm_head.weight is lm.get_input_embeddings().weight
-    assert tied == bool(configs[family]().tie_word_embeddings)
+    assert tied == bool(tiny_config(family).tie_word_embeddings)
     assert bool((lm.model.norm.weight == 1).all())
     matrix = model.blocks[1].weight("attention.q")
     assert 0.01 < float(matrix.std()) < 0.03
