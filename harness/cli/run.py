@@ -37,13 +37,13 @@ def run(
         typer.Option(
             min=1,
             metavar="N",
-            help="Evaluate the first N items of each task, in cells of their own.",
+            help="Evaluate the first N items of each task; in other cells.",
         ),
     ] = None,
     data_root: DataRoot = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print what each cell would leave or refuse; run nothing."),
+        typer.Option("--dry-run", help="Print what each cell would do; run nothing."),
     ] = False,
     keep_artifacts: Annotated[
         bool, typer.Option("--keep-artifacts", help="Leave the compressed models in the results.")
