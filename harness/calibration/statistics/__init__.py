@@ -1,1 +1,4 @@
-"""Statistics."""
+"""Statistics of the tokens that reach a block, taken batch by batch.
+
+Imports calibration.observe, calibration.statistic, errors, model.
+"""
