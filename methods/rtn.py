@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from harness.calibration.walk import Calibration
 from harness.method.contract import Method, Note
-from harness.method.quantization.options import Rounding, rounded
+from harness.method.quantization.rounding import Rounding, rounded
 from harness.model.edits import Edit, QuantizeWeights
 from harness.model.view import MoEModel
 

@@ -18,7 +18,7 @@ from harness.model.view import MoEModel
 
 
 @dataclass(frozen=True)
-class Step:
+class BoundStep:
     """One step of a recipe, its calibration at hand."""
 
     method: Method
@@ -34,7 +34,7 @@ class StepReport:
     seconds: float
 
 
-def compress(model: MoEModel, steps: Sequence[Step]) -> list[StepReport]:
+def compress(model: MoEModel, steps: Sequence[BoundStep]) -> list[StepReport]:
     """Compress `model` in place of what it was: its base tensors are never written.
 
     Raises:
@@ -43,7 +43,7 @@ def compress(model: MoEModel, steps: Sequence[Step]) -> list[StepReport]:
     return [_run(model, step) for step in steps]
 
 
-def _run(model: MoEModel, step: Step) -> StepReport:
+def _run(model: MoEModel, step: BoundStep) -> StepReport:
     start = time.perf_counter()
     model.begin(_provenance(step))
     notes: list[Note] = []
@@ -71,7 +71,7 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
         yield item
 
 
-def _provenance(step: Step) -> str:
+def _provenance(step: BoundStep) -> str:
     method = step.method
     parts = [method.name, method.options(), source_sha256(type(method)), step.calibration.key]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -97,26 +97,26 @@ def run_dry(model: MoEModel, step: CellStep) -> None:
     from harness.calibration.tokens import Tokens
     from harness.calibration.walk import Calibration
     from harness.method import registry
-    from harness.method.recipe import Step, compress
+    from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
     form = step.calibration
     calibration = Calibration(Tokens.empty(form.length or 1), batch_size=form.batch_size)
-    compress(model, [Step(method, calibration)])
+    compress(model, [BoundStep(method, calibration)])
 
 
 def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[StepReport, CalibrationInfo]:
     """Apply one step to `model`: its report, and what it was calibrated on."""
     from harness.calibration.walk import Calibration
     from harness.method import registry
-    from harness.method.recipe import Step, compress
+    from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
     tokens = draw(step, model, job)
     keep(tokens, job.cache / "tokens" / f"{tokens.sha256}.safetensors")
     form = step.calibration
     calibration = Calibration(tokens, batch_size=form.batch_size, cache=job.cache)
-    [report] = compress(model, [Step(method, calibration)])
+    [report] = compress(model, [BoundStep(method, calibration)])
     counts = {block: seen.count.tolist() for block, seen in calibration.coverage.items()}
     info = CalibrationInfo(
         ref=tokens.ref,

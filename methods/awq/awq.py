@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.calibration.statistics.inputs import Covariances, Magnitudes
 from harness.calibration.walk import Calibration
 from harness.method.contract import Method, Note
-from harness.method.quantization.options import (
+from harness.method.quantization.rounding import (
     Quantization,
     QuantizationErrors,
     rounded,
@@ -25,7 +25,7 @@ from harness.model.view import Block, MoEModel
 from methods.awq.clip import clipped
 from methods.awq.groups import Group, groups
 from methods.awq.scale import Scales
-from methods.awq.search import Pairs, search
+from methods.awq.scale_search import Pairs, search
 from methods.awq.stacks import apart, problems, stacked, stacks
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.method.quantization.grid import grouped
 from harness.model.quantized.quantized import Scheme
-from methods.awq.search import simulated
+from methods.awq.scale_search import simulated
 
 
 def clipped(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.model.view import Block
 from methods.awq.groups import Group
-from methods.awq.search import Pairs
+from methods.awq.scale_search import Pairs
 
 MOST = 2**23
 """Numbers in the weights and moments of one stack; those of a single matrix may be more."""

@@ -13,7 +13,7 @@ from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import Calibration
 from harness.method.contract import Method, Note
 from harness.method.inverse import inverse_factor
-from harness.method.quantization.options import (
+from harness.method.quantization.rounding import (
     Quantization,
     QuantizationErrors,
     rounded,

@@ -16,8 +16,8 @@ from harness.method.contract import Method, Note
 from harness.method.counts import KeepBudget
 from harness.model.edits import Edit, KeepExperts
 from harness.model.view import MoEModel
-from methods.moe_i2.counts import by_importance
-from methods.moe_i2.field import Choices, combination, combined_losses, fields
+from methods.moe_i2.layer_counts import by_importance
+from methods.moe_i2.reception_field import Choices, combination, combined_losses, fields
 from methods.moe_i2.genetic import search
 
 

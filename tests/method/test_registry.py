@@ -10,7 +10,7 @@ import pytest
 
 from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.view import MoEModel
 
@@ -80,7 +80,7 @@ def test_budgets_that_do_not_fit(
 ) -> None:
     model = tiny("mixtral")
     with pytest.raises(Refused, match=message):
-        compress(model, [Step(build(name, options), calibration())])
+        compress(model, [BoundStep(build(name, options), calibration())])
     assert model.edits == ()
 
 

@@ -17,7 +17,7 @@ from harness.calibration.statistics.inputs import Covariances, Magnitudes
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
 from harness.method.quantization.grid import rounded
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.model.edits import (
     DropBlock,
     DropMoE,
@@ -35,7 +35,7 @@ from methods.awq.awq import AWQ
 from methods.awq.clip import clipped
 from methods.awq.groups import groups
 from methods.awq.scale import Scales
-from methods.awq.search import candidates, search
+from methods.awq.scale_search import candidates, search
 from methods.rtn import RTN
 
 Tiny = Callable[..., MoEModel]
@@ -303,7 +303,7 @@ def test_clipping_is_what_running_all_tokens_finds(tokens: int) -> None:
 
 
 def run(model: MoEModel, calibration: Calibration, **options: Any) -> StepReport:
-    [report] = compress(model, [Step(AWQ(group=32, **options), calibration)])
+    [report] = compress(model, [BoundStep(AWQ(group=32, **options), calibration)])
     return report
 
 
@@ -388,7 +388,7 @@ def test_what_saw_too_few_tokens_is_rounded_and_recorded(
 def test_without_enough_tokens_anywhere_it_is_rtn(tiny: Tiny, calibration: Calibrate) -> None:
     ours, plain = tiny("qwen2_moe"), tiny("qwen2_moe")
     run(ours, calibration(), min_tokens=10**6)
-    compress(plain, [Step(RTN(group=32), calibration())])
+    compress(plain, [BoundStep(RTN(group=32), calibration())])
     assert torch.equal(logits(ours), logits(plain))
 
 

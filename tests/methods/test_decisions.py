@@ -15,7 +15,7 @@ from harness.calibration.statistics.outputs import Outputs
 from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.statistics.subset_losses import SubsetLosses
 from harness.calibration.walk import Calibration, LiveBlock
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import DropMoE, KeepExperts
 from harness.model.view import MoEModel
@@ -82,7 +82,7 @@ def test_global_expert_drop_empties_layers_and_lowers_top_k(
             pass
 
     monkeypatch.setattr("methods.expert_drop.RouterMass", Planted)
-    step = Step(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
+    step = BoundStep(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
     compress(model, [step])
     assert model.edits[0] == DropMoE(block=0)
     assert model.edits[1] == KeepExperts(block=1, experts=(5,))

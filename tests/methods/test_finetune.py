@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.method.training.adapters import Adapters
 from harness.method.training.checkout import changes
@@ -53,7 +53,7 @@ def uneven(model: MoEModel) -> MoEModel:
 
 
 def tune(model: MoEModel, calibration: Calibration, **options: Any) -> StepReport:
-    [report] = compress(model, [Step(build("finetune", FAST | options), calibration)])
+    [report] = compress(model, [BoundStep(build("finetune", FAST | options), calibration)])
     return report
 
 

@@ -16,7 +16,7 @@ from harness.calibration.states import run
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import (
     DropBlock,
@@ -213,7 +213,7 @@ def test_top_loss_drops_the_least_important(
     with torch.no_grad():
         losses = leave_one_out(tiny(family), calibration()).losses
     model = tiny(family)
-    [report] = compress(model, [Step(build("top-loss", {"keep": 4}), calibration())])
+    [report] = compress(model, [BoundStep(build("top-loss", {"keep": 4}), calibration())])
     assert model.edits == tuple(
         KeepExperts(
             block=index,

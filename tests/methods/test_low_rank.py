@@ -19,7 +19,7 @@ from harness.errors import Refused
 from harness.method.counts import apportion
 from harness.method.low_rank.whitening import factors, whitening
 from harness.method.ranks import RankBudget
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.editing.matrices import Matrix
 from harness.model.edits import DropMoE, KeepExperts, LowRank, MergeExperts
@@ -33,7 +33,7 @@ METHODS = ("svd", "svd-llm", "moe-i2-decompose")
 def run(
     model: MoEModel, calibration: Calibration, name: str, options: Mapping[str, Any]
 ) -> StepReport:
-    [report] = compress(model, [Step(build(name, options), calibration)])
+    [report] = compress(model, [BoundStep(build(name, options), calibration)])
     return report
 
 

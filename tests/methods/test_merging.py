@@ -15,7 +15,7 @@ from harness.calibration.statistics.outputs import MeanOutputs
 from harness.calibration.statistics.routing import RouterSimilarity, TokenCount
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import KeepExperts, MergeExperts
 from harness.model.view import MoEModel
@@ -29,7 +29,7 @@ NAMES = ["m-smoe", "hc-smoe"]
 
 
 def merged(model: MoEModel, calibration: Calibration, name: str, **options: Any) -> MoEModel:
-    compress(model, [Step(build(name, options), calibration)])
+    compress(model, [BoundStep(build(name, options), calibration)])
     return model
 
 

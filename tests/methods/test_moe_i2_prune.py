@@ -15,19 +15,19 @@ from harness.calibration.passes.importance import Importance
 from harness.calibration.statistics.subset_errors import SubsetErrors
 from harness.calibration.walk import Calibration, LiveBlock
 from harness.errors import Refused
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.edits import DropMoE, KeepExperts, MergeExperts
 from harness.model.view import MoEModel
-from methods.moe_i2.counts import by_importance
-from methods.moe_i2.field import combination, combined_losses, fields
+from methods.moe_i2.layer_counts import by_importance
+from methods.moe_i2.reception_field import combination, combined_losses, fields
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]
 
 
 def run(model: MoEModel, calibration: Calibration, name: str, **options: Any) -> StepReport:
-    [report] = compress(model, [Step(build(name, options), calibration)])
+    [report] = compress(model, [BoundStep(build(name, options), calibration)])
     return report
 
 

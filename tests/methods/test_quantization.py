@@ -14,7 +14,7 @@ from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
 from harness.method.inverse import inverse_factor
 from harness.method.quantization.grid import fit, rounded
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.edits import QuantizeWeights, SetWeights
 from harness.model.quantized.quantized import Scheme
@@ -38,7 +38,7 @@ def moment_of(inputs: int, tokens: int = 200, seed: int = 0) -> Tensor:
 def run(
     model: MoEModel, calibration: Calibration, name: str, **options: Any
 ) -> tuple[dict[str, Any], StepReport]:
-    (report,) = compress(model, [Step(build(name, options), calibration)])
+    (report,) = compress(model, [BoundStep(build(name, options), calibration)])
     return {note.name: note.data for note in report.notes}, report
 
 

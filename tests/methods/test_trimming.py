@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.walk import Calibration
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.edits import DropMoE, KeepExperts, SetWeights
 from harness.model.view import MoEModel
@@ -23,7 +23,7 @@ Calibrate = Callable[..., Calibration]
 def run(
     model: MoEModel, calibration: Calibration, method: str, **options: Any
 ) -> tuple[MoEModel, StepReport]:
-    [report] = compress(model, [Step(build(method, options), calibration)])
+    [report] = compress(model, [BoundStep(build(method, options), calibration)])
     return model, report
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.errors import Refused
 from harness.method.contract import Note
-from harness.method.quantization.errors import QuantizationErrors
+from harness.method.quantization.output_errors import QuantizationErrors
 from harness.method.quantization.grid import fit, nearest, rounded
 from harness.method.targets import targeted
 from harness.model.editing.matrices import Part
