@@ -8,11 +8,11 @@ from torch import Tensor
 from harness.errors import Refused
 
 MOST_DAMPING = 1e3
-"""Above it the moment is not a sum of squares: it holds infinities."""
+"""Damping from which on the moment is taken to hold infinities: it is no sum of squares."""
 
 
 def inverse_factor(moment: Tensor, damping: float) -> Tensor:
-    """U, upper triangular, with U^T U the inverse of the damped moment; [..., inputs, inputs].
+    """Return U, upper triangular, U^T U the inverse of the damped moment; [..., inputs, inputs].
 
     From one Cholesky factorisation of H with its rows and columns reversed. Where rounding makes H
     indefinite all the same, the damping of that matrix is raised tenfold until it is not.

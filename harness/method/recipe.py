@@ -19,7 +19,7 @@ from harness.model.view import MoEModel
 
 @dataclass(frozen=True)
 class BoundStep:
-    """One step of a recipe, its calibration at hand."""
+    """Step of a recipe, ready to run: the method built, its calibration at hand."""
 
     method: Method
     calibration: Calibration
@@ -27,15 +27,21 @@ class BoundStep:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step said and what it cost."""
+    """Notes and cost of a step that was run."""
 
     notes: tuple[Note, ...]
+    """Notes that the method yielded, in order."""
     warnings: tuple[str, ...]
+    """Sentences for the user, one per block with experts that no calibration token reached."""
     seconds: float
+    """Wall-clock time of the step."""
 
 
 def compress(model: MoEModel, steps: Sequence[BoundStep]) -> list[StepReport]:
-    """Compress `model` in place of what it was: its base tensors are never written.
+    """Run the steps on `model`, one after the other; its base tensors are never written.
+
+    Returns:
+        A report per step.
 
     Raises:
         Refused: a method or an edit cannot be carried out; edits made before remain applied.

@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.method.quantization.grid import grouped
-from harness.model.quantized.quantized import Scheme
+from harness.method import Scheme, grouped
 from methods.awq.scale_search import simulated
 
 
@@ -20,7 +19,7 @@ def clipped(
     shrink: float,
     steps: int,
 ) -> Tensor:
-    """The weight with the large values of some groups cut off, to be rounded.
+    """Return the weight with the large values of some groups cut off, to be rounded.
 
     Each group of each row gets, of 1, 1 - 1 / steps, ... down to above 1 - `shrink`, the share of
     its largest |w| with the least d^T H_g d: d what rounding the group then does to it, H_g the
@@ -32,9 +31,9 @@ def clipped(
         weight: fp32 [..., outputs, inputs].
         moment: H, fp32 [..., inputs, inputs], of the inputs that the weight multiplies.
         scheme: Bits, group, symmetry.
-        dtype: Of the model, in which grids are stored.
+        dtype: Dtype of the model, in which grids are stored.
         shrink: Largest share that is cut off.
-        steps: From the largest |w| to 0.
+        steps: Number of steps from the largest |w| to 0.
     """
     inputs = weight.shape[-1]
     values = grouped(weight, scheme)  # [..., outputs, groups, size]

@@ -94,7 +94,7 @@ def _objective(before: MoEModel, after: MoEModel, seen: Calibration) -> Objectiv
             sums = block.collect(Covariances(*{matrix.part for matrix in done})).sums
             values = ((m.name, changed[block.index].weight(m)) for m in done)
             errors.add(block, sums, values)
-    return errors.found
+    return errors.totals
 
 
 def _total(objective: Objective, key: str) -> float:

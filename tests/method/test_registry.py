@@ -34,7 +34,7 @@ from harness.model.view import MoEModel
         ("wanda", {"sparsity": 0.5, "targets": ["expert"]}, "option 'targets"),
         ("wanda", {"sparsity": 0.5, "targets": []}, "targets is empty"),
         ("wanda", {"pattern": "2:4", "variant": True}, "variant needs sparsity"),
-        ("wanda", {"sparsity": 0.5, "propagate": "edited"}, "option 'propagate'"),
+        ("wanda", {"sparsity": 0.5, "propagate": "pruned"}, "option 'propagate'"),
         ("magnitude", {}, "give either sparsity or pattern"),
         ("magnitude", {"sparsity": 0.5, "pattern": "2:4"}, "give either sparsity or pattern"),
         ("magnitude", {"sparsity": 1.0}, "option 'sparsity'"),

@@ -121,12 +121,12 @@ def move_random_scales(model: MoEModel, *, router: bool = True) -> dict[str, str
 
 
 def largest_change(model: MoEModel, before: Tensor) -> float:
-    """Of any logit, relative to the largest."""
+    """Largest error of any logit, relative to the largest."""
     return float((logits(model) - before).abs().max() / before.abs().max())
 
 
 def usual_change(model: MoEModel, before: Tensor) -> float:
-    """Of a token's logits, the median: that of tokens whose experts stay the same."""
+    """Median error of a token's logits: that of tokens whose experts stay the same."""
     change = (logits(model) - before).norm(dim=-1) / before.norm(dim=-1)
     return float(change.median())
 
@@ -395,7 +395,7 @@ def test_without_enough_tokens_anywhere_it_is_rtn(tiny: Tiny, calibration: Calib
 def test_what_later_blocks_see(tiny: Tiny, calibration: Calibrate) -> None:
     """The first block is the same either way; with the original inputs its coming first is all."""
     models = {}
-    for propagate in ("quantized", "original"):
+    for propagate in ("edited", "original"):
         models[propagate] = tiny("mixtral")
         run(models[propagate], calibration(), propagate=propagate, bits=3, **FEW)
     first, second = (model.blocks for model in models.values())

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.moe_i2.genetic import Found, search
+from methods.moe_i2.genetic import SearchResult, search
 
 
 class Landscape:
@@ -28,7 +28,7 @@ class Landscape:
         return (gone @ self.form * gone).sum(1).sqrt()
 
 
-def run(landscape: Landscape, drop: int, seed: int = 0, **options: Any) -> Found:
+def run(landscape: Landscape, drop: int, seed: int = 0, **options: Any) -> SearchResult:
     generator = torch.Generator().manual_seed(seed)
     experts = len(landscape.form)
     return search(landscape, experts=experts, drop=drop, generator=generator, **options)

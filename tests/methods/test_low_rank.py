@@ -16,7 +16,7 @@ from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.counts import apportion
+from harness.method import apportion
 from harness.method.low_rank.whitening import factors, whitening
 from harness.method.ranks import RankBudget
 from harness.method.recipe import BoundStep, StepReport, compress
@@ -293,7 +293,7 @@ def test_whitened_factors_beat_the_plain_svd_on_every_matrix(
 
 def test_propagate_decides_whose_inputs_are_whitened(tiny: Tiny, calibration: Calibrate) -> None:
     models = {}
-    for propagate in ("original", "compressed"):
+    for propagate in ("original", "edited"):
         models[propagate] = tiny("mixtral")
         run(models[propagate], calibration(), "svd-llm", {"rank": 3, "propagate": propagate})
     first, last = [
@@ -325,7 +325,7 @@ def test_uneven_merged_and_dropped_layers(name: str, tiny: Tiny, calibration: Ca
     ("name", "options"),
     [
         ("svd", {"ratio": 0.5}),
-        ("svd-llm", {"ratio": 0.5, "propagate": "compressed"}),
+        ("svd-llm", {"ratio": 0.5, "propagate": "edited"}),
         ("moe-i2-decompose", {"rank": 4, "ranks": "uniform"}),
     ],
 )

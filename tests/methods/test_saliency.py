@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from harness.calibration.observe import Seen
-from harness.calibration.passes.saliency import Saliency, highest, saliencies
+from harness.calibration.passes.saliency import Saliency, saliencies
 from harness.calibration.statistic import Statistic
 from harness.calibration.walk import Calibration
+from harness.method import highest
 from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import KeepExperts
