@@ -52,7 +52,7 @@ class KeepBudget(Budget):
     """Experts kept in every MoE layer."""
 
     def plan(self, model: MoEModel, *, least: int | None = None) -> dict[int, int]:
-        """Return how many experts every MoE layer keeps, by block.
+        """Return the number of experts that every MoE layer keeps, by block.
 
         Args:
             model: The model that is to lose experts.
@@ -71,13 +71,17 @@ class KeepBudget(Budget):
             for block in model.moe_blocks()
         }
 
-    def plan_drops(self, model: MoEModel) -> dict[int, int]:
-        """Return how many experts every MoE layer loses, by block.
+    def plan_drops(self, model: MoEModel, *, least: int | None = None) -> dict[int, int]:
+        """Return the number of experts that every MoE layer loses, by block.
+
+        Args:
+            model: The model that is to lose experts.
+            least: Fewest experts that a layer may keep; None for its top-k.
 
         Raises:
             Refused: as `plan`.
         """
-        kept = self.plan(model)
+        kept = self.plan(model, least=least)
         return {block.index: len(block.experts) - kept[block.index] for block in model.moe_blocks()}
 
     def _kept(self, experts: int, least: int, *, where: str) -> int:
@@ -100,7 +104,7 @@ class DropBudget(Budget):
     """Number of units that are dropped."""
 
     def dropped(self, total: int, unit: str, *, most: int | None = None) -> int:
-        """Return how many of `total` units go.
+        """Return the number of units that go, of `total`.
 
         Args:
             total: Number of units there are.

@@ -19,7 +19,7 @@ def inverse_factor(moment: Tensor, damping: float) -> Tensor:
 
     Args:
         moment: Sum of x x^T, or a stack of them, [..., inputs, inputs].
-        damping: What is added to the diagonal, as a fraction of its mean; an input that is always
+        damping: Number added to the diagonal, as a fraction of its mean; an input that is always
             zero gets 1 instead.
 
     Raises:

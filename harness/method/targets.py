@@ -29,13 +29,13 @@ TargetsOrRouter = Annotated[frozenset[Part], AfterValidator(_some)]
 """Option type of `targets` where the router may be named, too."""
 
 
-def targeted(model: MoEModel, targets: Set[Part] | None, what: str) -> tuple[Part, ...]:
+def targeted(model: MoEModel, targets: Set[Part] | None, purpose: str) -> tuple[Part, ...]:
     """Return the parts named, in order; by default routed and shared experts, or a dense MLP.
 
     Args:
         model: The model that is to be changed.
         targets: The parts that the user names; None for the default.
-        what: What happens to them, as in "to prune"; for the message.
+        purpose: Change that is made to them, as in "to prune"; for the message.
 
     Raises:
         Refused: the model has none of a part that is named, or nothing of the default.
@@ -47,5 +47,5 @@ def targeted(model: MoEModel, targets: Set[Part] | None, what: str) -> tuple[Par
         listed = ", ".join(part for part in PARTS if part in present)
         raise Refused(f"targets: {model.ref} has no {part!r}; it has {listed}.")
     if not wanted:
-        raise Refused(f"{model.ref} has no experts left {what}; set targets.")
+        raise Refused(f"{model.ref} has no experts left {purpose}; set targets.")
     return tuple(part for part in PARTS if part in wanted)

@@ -114,22 +114,24 @@ class AWQ(Quantization, Method):
         scales = Scales(block)
         able, left = groups(block, chosen)
         ratios: dict[str, float | None] = {}
-        for some, pairs in problems(block, able, fed):
-            best, values = self._search(block, some, sizes, pairs)
-            for group, ratio, scale in zip(some, best, values, strict=True):
+        for together, pairs in problems(block, able, fed):
+            best, values = self._search(block, together, sizes, pairs)
+            for group, ratio, scale in zip(together, best, values, strict=True):
                 ratios[group.producer] = ratio
                 readers = [m for m in group.readers if self.scale_router or m.part != "router"]
                 scales.move(scale, group.producer, readers)
         return scales, {"ratios": ratios, "unscaled": left}
 
     def _search(
-        self, block: Block, some: Sequence[Group], sizes: Magnitudes, pairs: Pairs
+        self, block: Block, together: Sequence[Group], sizes: Magnitudes, pairs: Pairs
     ) -> tuple[list[float | None], Tensor]:
         """The best ratios of groups side by side, and their scales; none without a token."""
         device, dtype = block.model.device, block.model.dtype
         if not pairs:
-            return [None] * len(some), torch.ones(len(some), some[0].leader.shape[1], device=device)
-        magnitude = torch.stack([sizes.of(group.leader) for group in some]).to(device)
+            return [None] * len(together), torch.ones(
+                len(together), together[0].leader.shape[1], device=device
+            )
+        magnitude = torch.stack([sizes.of(group.leader) for group in together]).to(device)
         return search(magnitude, pairs, self.scheme, dtype, ratios=self.ratios, duo=self.duo)
 
     def _packed(

@@ -48,13 +48,13 @@ def clipped(
         better = error < least
         least, limits = error.where(better, least), limit.where(better, limits)
 
-    def off(some: Tensor) -> Tensor:
+    def output_error(weights: Tensor) -> Tensor:
         """d^T H d of every row, [..., outputs]."""
-        wrong = (simulated(some, scheme, dtype) - values).flatten(-2)[..., :inputs]
+        wrong = (simulated(weights, scheme, dtype) - values).flatten(-2)[..., :inputs]
         return ((wrong @ moment) * wrong).sum(-1)
 
     cut = values.clamp(-limits, limits)
-    gains = (off(cut) < off(values))[..., None, None]
+    gains = (output_error(cut) < output_error(values))[..., None, None]
     return cut.where(gains, values).flatten(-2)[..., :inputs]
 
 

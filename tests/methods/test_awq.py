@@ -109,10 +109,10 @@ def move_random_scales(model: MoEModel, *, router: bool = True) -> dict[str, str
     generator = torch.Generator().manual_seed(5)
     refused: dict[str, str] = {}
     for block in model.blocks:
-        found, left = groups(block, [m for m in block.matrices() if m.part != "router"])
+        able, left = groups(block, [m for m in block.matrices() if m.part != "router"])
         refused |= left
         scales = Scales(block)
-        for group in found:
+        for group in able:
             size = torch.empty(group.leader.shape[1]).uniform_(-1.5, 1.5, generator=generator)
             readers = [reader for reader in group.readers if router or reader.part != "router"]
             scales.move(size.exp(), group.producer, readers)
@@ -167,11 +167,11 @@ def test_what_cannot_be_scaled_exactly_is_left(
 ) -> None:
     model = rough(family, **changes)
     before = logits(model)
-    found = move_random_scales(model)
+    refused = move_random_scales(model)
     assert largest_change(model, before) < 1e-5
-    assert {name for name in found if not name.startswith("attention.kv_")} == set(left)
+    assert {name for name in refused if not name.startswith("attention.kv_")} == set(left)
     for name, reason in left.items():
-        assert reason in found[name]
+        assert reason in refused[name]
 
 
 def test_a_router_that_is_left_out_routes_on_other_inputs(rough: Callable[..., MoEModel]) -> None:
@@ -319,12 +319,12 @@ def test_its_objective_is_below_that_of_rounding(
     family: str, options: dict[str, Any], tiny: Tiny, calibration: Calibrate
 ) -> None:
     model = tiny(family)
-    found = notes(run(model, calibration(), targets=everything(model), **options))
-    assert set(found["quantization.error"]) == set(model.numbers)
-    for errors in found["quantization.error"].values():
+    noted = notes(run(model, calibration(), targets=everything(model), **options))
+    assert set(noted["quantization.error"]) == set(model.numbers)
+    for errors in noted["quantization.error"].values():
         assert 0 < errors["ours"] < errors["rtn"]
-    assert found["quantization.rounded"] == {}
-    assert set(found["awq.scales"][3]["ratios"]) >= {"mlp_norm", "attention_norm", "experts.2.up"}
+    assert noted["quantization.rounded"] == {}
+    assert set(noted["awq.scales"][3]["ratios"]) >= {"mlp_norm", "attention_norm", "experts.2.up"}
 
 
 def everything(model: MoEModel) -> frozenset[str]:
@@ -343,8 +343,8 @@ def test_at_eight_bits_little_changes(
     model = rough(family)
     change(model)
     before = logits(model)
-    found = notes(run(model, calibration(), bits=8, targets=everything(model), **FEW))
-    assert any(found["awq.scales"][1]["ratios"].values())
+    noted = notes(run(model, calibration(), bits=8, targets=everything(model), **FEW))
+    assert any(noted["awq.scales"][1]["ratios"].values())
     assert 0 < usual_change(model, before) < 0.05
     for block in model.blocks:
         for matrix in block.matrices():
@@ -370,8 +370,8 @@ def test_what_saw_too_few_tokens_is_rounded_and_recorded(
 ) -> None:
     model, base = tiny("qwen2_moe"), tiny("qwen2_moe")
     tokens = calibration(sequences=1)
-    found = notes(run(model, tokens, min_tokens=3, **FEW))
-    starved = found["quantization.rounded"]
+    noted = notes(run(model, tokens, min_tokens=3, **FEW))
+    starved = noted["quantization.rounded"]
     assert starved
     for index, matrices in starved.items():
         count = tokens.coverage[index].count.tolist()
@@ -380,7 +380,7 @@ def test_what_saw_too_few_tokens_is_rounded_and_recorded(
         assert matrices == {f"experts.{e}.{role}": count[e] for e in few for role in roles}
         ours, plain = (Block(one, index) for one in (model, base))
         for expert in few:
-            assert found["awq.scales"][index]["ratios"][f"experts.{expert}.up"] is None
+            assert noted["awq.scales"][index]["ratios"][f"experts.{expert}.up"] is None
             name = f"experts.{expert}.down"
             assert torch.equal(ours.weight(name), on_grid(plain.weight(name)))
 

@@ -28,14 +28,14 @@ def outputs(block: LiveBlock, edit: KeepExperts) -> list[Tensor]:
     """What leaves the MoE layer of an edited block, valid tokens of each batch."""
     layer, trace = block.edited(edit), block.inputs.trace
     assert layer is not None
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
     mlp: Any = layer.mlp
-    mlp.register_forward_hook(lambda _module, _arguments, out: found.append(out))
+    mlp.register_forward_hook(lambda _module, _arguments, out: outputs.append(out))
     for batch, hidden in enumerate(block.inputs.batches):
         run(layer, hidden, trace.arguments(batch, block.index))
         valid = trace.valid(batch)
-        found[-1] = found[-1].flatten(0, 1) if valid is None else found[-1][valid]
-    return found
+        outputs[-1] = outputs[-1].flatten(0, 1) if valid is None else outputs[-1][valid]
+    return outputs
 
 
 @pytest.mark.parametrize("dropped", [1, 2, 3])

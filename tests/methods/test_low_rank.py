@@ -261,7 +261,7 @@ def test_a_dense_models_mlp_is_the_default(name: str, tiny: Tiny, calibration: C
 
 def output_errors(base: MoEModel, changed: MoEModel, tokens: Calibration) -> dict[str, float]:
     """Per expert matrix, its squared error on what it multiplied in the base model."""
-    found = {}
+    errors = {}
     with torch.no_grad():
         for block in tokens.walk(base):
             sums = block.collect(Covariances("experts")).sums
@@ -270,8 +270,8 @@ def output_errors(base: MoEModel, changed: MoEModel, tokens: Calibration) -> dic
                 name = matrix.name
                 u, v = other.weight(f"{name}.u").double(), other.weight(f"{name}.v").double()
                 off = block.weight(name).double() - u @ v
-                found[f"{block.index}.{name}"] = float((off @ sums[name].double() * off).sum())
-    return found
+                errors[f"{block.index}.{name}"] = float((off @ sums[name].double() * off).sum())
+    return errors
 
 
 @pytest.mark.parametrize("other", ["svd-llm", "moe-i2-decompose"])
@@ -359,10 +359,10 @@ def test_the_same_factors_every_time(name: str, tiny: Tiny, calibration: Calibra
 
 def test_an_expert_without_tokens_gets_the_plain_svd(tiny: Tiny, calibration: Calibrate) -> None:
     def model() -> MoEModel:
-        found = tiny("mixtral")
-        gate = found.layer(0).mlp.gate.weight.data
+        built = tiny("mixtral")
+        gate = built.layer(0).mlp.gate.weight.data
         gate.copy_(torch.tensor([1.0, 2.0, -1.0, -2.0, 0.0, 0.0])[:, None] * gate[:1])
-        return found
+        return built
 
     plain, whitened, tokens = model(), model(), calibration(sequences=1)
     seen = next(iter(tokens.walk(model()))).collect(TokenCount()).count

@@ -85,9 +85,9 @@ def test_hc_smoe_merges_the_closest_pair_of_clusters(tiny: Tiny, calibration: Ca
                 pairs = itertools.combinations(groups, 2)
                 a, b = min(pairs, key=lambda pair: _average_distance(mean, *pair))
                 groups = [group for group in groups if group not in (a, b)] + [a | b]
-                found = clusters(mean, tokens, count)
-                assert {frozenset(g) for g in found} == {frozenset(g) for g in groups}
-                for group in found:
+                merged = clusters(mean, tokens, count)
+                assert {frozenset(g) for g in merged} == {frozenset(g) for g in groups}
+                for group in merged:
                     assert tokens.count[group[0]] == tokens.count[list(group)].max()
 
 

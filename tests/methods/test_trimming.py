@@ -38,10 +38,10 @@ def masses(model: MoEModel, calibration: Calibration) -> dict[int, Tensor]:
 
 def without_lowest(model: MoEModel, calibration: Calibration, blocks: list[int]) -> KeepExperts:
     """The edit that drops the lowest-scoring expert of all in these blocks."""
-    found = masses(model, calibration)
+    scores = masses(model, calibration)
     layers = {block.index: block.experts for block in model.blocks}
     places = [(block, expert) for block in blocks for expert in layers[block]]
-    block, worst = min(places, key=lambda place: float(found[place[0]][place[1]]))
+    block, worst = min(places, key=lambda place: float(scores[place[0]][place[1]]))
     return KeepExperts(block=block, experts=tuple(e for e in layers[block] if e != worst))
 
 

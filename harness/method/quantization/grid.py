@@ -83,7 +83,7 @@ def rounded(
     Args:
         weight: [..., outputs, inputs], floating point.
         scheme: Bits, group, symmetry.
-        search: As in `fit`.
+        search: True to search the range, as in `fit`.
         dtype: Dtype in which scales are stored; default: the weight's.
     """
     dtype = weight.dtype if dtype is None else dtype

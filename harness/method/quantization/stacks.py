@@ -22,8 +22,8 @@ class Stack:
     """Matrices side by side: those that share a moment one below the other, as one matrix.
 
     Attributes:
-        members: For each moment the matrices that share it, such as an expert's gate and up; all
-            members have equal shapes.
+        members: Groups of matrices that share a moment, such as an expert's gate and up; all groups
+            have equal shapes.
     """
 
     members: list[list[Matrix]]
