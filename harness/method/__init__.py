@@ -77,8 +77,8 @@ if TYPE_CHECKING:
     from harness.model.edits import QuantizeWeights as QuantizeWeights
     from harness.model.edits import SetWeights as SetWeights
     from harness.model.edits import SkipExperts as SkipExperts
-    from harness.model.quantized.quantized import Quantized as Quantized
-    from harness.model.quantized.quantized import Scheme as Scheme
+    from harness.model.quantized.scheme import Quantized as Quantized
+    from harness.model.quantized.scheme import Scheme as Scheme
     from harness.model.view import Block as Block
     from harness.model.view import MoEModel as MoEModel
 
@@ -148,8 +148,8 @@ _MODULES = {
     "QuantizeWeights": "harness.model.edits",
     "SetWeights": "harness.model.edits",
     "SkipExperts": "harness.model.edits",
-    "Quantized": "harness.model.quantized.quantized",
-    "Scheme": "harness.model.quantized.quantized",
+    "Quantized": "harness.model.quantized.scheme",
+    "Scheme": "harness.model.quantized.scheme",
     "Block": "harness.model.view",
     "MoEModel": "harness.model.view",
 }

@@ -128,9 +128,8 @@ class AWQ(Quantization, Method):
         """The best ratios of groups side by side, and their scales; none without a token."""
         device, dtype = block.model.device, block.model.dtype
         if not pairs:
-            return [None] * len(together), torch.ones(
-                len(together), together[0].leader.shape[1], device=device
-            )
+            shape = (len(together), together[0].leader.shape[1])
+            return [None] * len(together), torch.ones(shape, device=device)
         magnitude = torch.stack([sizes.of(group.leader) for group in together]).to(device)
         return search(magnitude, pairs, self.scheme, dtype, ratios=self.ratios, duo=self.duo)
 

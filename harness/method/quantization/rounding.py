@@ -11,7 +11,7 @@ from harness.errors import Refused
 from harness.method.contract import Note
 from harness.method.targets import Targets, targeted
 from harness.model.editing.matrices import Part
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor

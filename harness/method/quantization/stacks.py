@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.model.editing.matrices import Matrix
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 
 Values = TypeVar("Values", Tensor, Quantized)
 Read = Callable[[str], Tensor]
