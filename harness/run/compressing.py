@@ -127,26 +127,26 @@ def run_dry(model: MoEModel, step: CellStep) -> None:
     from harness.calibration.tokens import Tokens
     from harness.calibration.walk import Calibration
     from harness.method import registry
-    from harness.method.recipe import Step, compress
+    from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
     form = step.calibration
     calibration = Calibration(Tokens.empty(form.length or 1), batch_size=form.batch_size)
-    compress(model, [Step(method, calibration)])
+    compress(model, [BoundStep(method, calibration)])
 
 
 def run_step(model: MoEModel, step: CellStep, places: Places) -> tuple[StepReport, CalibrationInfo]:
     """Carry a step out on an open model; return its report, and what it was calibrated on."""
     from harness.calibration.walk import Calibration
     from harness.method import registry
-    from harness.method.recipe import Step, compress
+    from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
     tokens = draw(step, model, places.data_root)
     keep(tokens, places.cache / "tokens" / f"{tokens.sha256}.safetensors")
     form = step.calibration
     calibration = Calibration(tokens, batch_size=form.batch_size, cache=places.cache)
-    [report] = compress(model, [Step(method, calibration)])
+    [report] = compress(model, [BoundStep(method, calibration)])
     counts = {block: routed.count.tolist() for block, routed in calibration.coverage.items()}
     info = CalibrationInfo(
         ref=tokens.ref,
