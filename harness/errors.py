@@ -1,4 +1,4 @@
-"""What a user can fix is said in one sentence; everything else is a bug and keeps its traceback."""
+"""Errors a user can fix, in one sentence each; all others are bugs and keep their traceback."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def first_line(error: BaseException) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the nearest of `known`, or nothing when none is near."""
+    """Return ` Did you mean 'x'?` for the nearest of `known`, or nothing when none is near."""
     match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
 
@@ -132,7 +132,7 @@ _WANTED = {
     "tuple_type": "a list",
     "unhashable_type": "a list of single values",
 }
-"""What a value should be, by the type of pydantic's fault."""
+"""Description of a right value, by the type of pydantic's fault."""
 
 
 def _said(

@@ -1,4 +1,4 @@
-"""Where data sets, caches and the hub are for a model, where the user does not say."""
+"""Places of data sets and caches, and the need for the hub, where the user names none."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 from harness import reference
 
 SHIPPED = "reference/"
-"""How the names of models that ship with the package begin."""
+"""Beginning of the names of models that ship with the package."""
 
 
 def origin(ref: str) -> str:
-    """The model an artifact was made from; any other model itself."""
+    """Return the model that an artifact was made from, or any other model itself."""
     edits = Path(ref) / "edits.json"
     if not edits.is_file():
         return ref
@@ -27,7 +27,13 @@ def origin(ref: str) -> str:
 
 
 def data_root_of(ref: str, data_root: Path | None) -> Path | None:
-    """The user's data root; without one the embedded data for shipped models, else the hub."""
+    """Return the data root for a model: the user's, the embedded data, or None for the hub.
+
+    Args:
+        ref: The model. Without a data root of the user's, models that ship with the package, and
+            artifacts made from them, have the embedded data.
+        data_root: The user's.
+    """
     if data_root is None and origin(ref).startswith(SHIPPED):
         return reference.DATA
     return data_root
@@ -35,7 +41,10 @@ def data_root_of(ref: str, data_root: Path | None) -> Path | None:
 
 @cache
 def data_identity(root: Path | None) -> str:
-    """A hash of the embedded data; nothing for others, whose records hash what they evaluated."""
+    """Return a hash of the embedded data, or "" for other data.
+
+    Records of other data hold hashes of what was evaluated.
+    """
     if root != reference.DATA:
         return ""
     digest = hashlib.sha256()
@@ -62,7 +71,7 @@ def _needs_hub(ref: str, data_root: Path | None) -> bool:
 
 
 def cache_folder() -> Path:
-    """`$MOEBENCH_CACHE`, or `moebench` in the user's cache folder. Not created here."""
+    """Return `$MOEBENCH_CACHE`, or `moebench` in the user's cache folder; neither is created."""
     given = os.environ.get("MOEBENCH_CACHE")
     if given:
         return Path(given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import pkgutil
 from collections.abc import Iterator
@@ -34,17 +33,19 @@ WRONG: tuple[Any, ...] = (
 
 
 def models() -> list[type[BaseModel]]:
-    """Every pydantic model of the harness and of the methods."""
+    """Every pydantic model of the harness and of the methods that no other model extends."""
     for package in (harness, methods):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.startswith(("harness.peers.workers", "harness.__main__")):
                 importlib.import_module(module.name)
-    every, left = [], [BaseModel]
+    left, last = [BaseModel], []
     while left:
-        subclasses = left.pop().__subclasses__()
-        left += subclasses
-        every += [form for form in subclasses if not inspect.isabstract(form)]
-    return [form for form in every if form.__module__.split(".")[0] in ("harness", "methods")]
+        form = left.pop()
+        extensions = form.__subclasses__()
+        left += extensions
+        if not extensions and form.__module__.split(".")[0] in ("harness", "methods"):
+            last.append(form)
+    return last
 
 
 def faults(form: type[BaseModel]) -> Iterator[tuple[str, Any, ValidationError]]:
@@ -63,7 +64,12 @@ def faults(form: type[BaseModel]) -> Iterator[tuple[str, Any, ValidationError]]:
 def _only(error: ValidationError, details: list[Any]) -> ValidationError:
     """The refusal of one field alone."""
     lines = [
-        {"type": line["type"], "loc": line["loc"], "input": line["input"], "ctx": line.get("ctx", {})}
+        {
+            "type": line["type"],
+            "loc": line["loc"],
+            "input": line["input"],
+            "ctx": line.get("ctx", {}),
+        }
         for line in details
     ]
     return ValidationError.from_exception_data(error.title, lines)  # type: ignore[arg-type]

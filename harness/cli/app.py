@@ -28,7 +28,7 @@ INTERRUPTED = 130
 
 
 class Verbs(TyperGroup):
-    """Runs a verb; what the user can fix is one sentence on stderr, a bug keeps its traceback."""
+    """Group of verbs that prints a user's error as one sentence; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb.
@@ -46,7 +46,7 @@ class Verbs(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
     def _option(self, ctx: Any, argument: str) -> str:
-        """The verb's option that gives an argument, as a sentence begins with it."""
+        """Return the verb's option that gives an argument, as a sentence begins with it."""
         verb = self.commands.get(ctx.invoked_subcommand or "")
         for parameter in verb.params if verb else ():
             if parameter.name == argument:
@@ -57,7 +57,7 @@ class Verbs(TyperGroup):
 app = typer.Typer(
     name="moebench",
     cls=Verbs,
-    help="Compress Mixture-of-Experts language models, and compare how that went.",
+    help="Compress Mixture-of-Experts language models, and compare the results.",
     epilog="Begin with: moebench run quickstart",
     no_args_is_help=True,
     add_completion=False,

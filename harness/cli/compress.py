@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import DataRoot, DType, check_dtype, say, say_phase
+from harness.cli.options import DataRoot, DType, as_list, check_dtype, say, say_phase
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,7 +35,9 @@ def compress(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="OPTION=VALUE", help="Option of the method; repeatable."),
+        typer.Option(
+            "--set", metavar="OPTION=VALUE", help="Option of the method; repeatable. A list is A,B."
+        ),
     ] = None,
     recipe: Annotated[
         Path | None,
@@ -110,8 +112,10 @@ def from_options(method: str, settings: Sequence[str], form: CalibrationForm) ->
     from harness.plan.find import calibration_file
     from harness.plan.suite import Step
 
+    fields = registry.method(method, where="--method").model_fields
     options = dict(setting(text) for text in settings)
-    registry.method(method, where="--method")
+    for name in options.keys() & fields.keys():
+        options[name] = as_list(options[name], fields[name].annotation)
     registry.build(method, options, where="--set")
     if form.ref not in CORPORA and not calibration_file(form.ref):
         raise unknown("calibration", form.ref, CORPORA, where="--calibration")

@@ -1,4 +1,4 @@
-"""`moebench doctor`: what this machine would run with."""
+"""`moebench doctor`: versions, devices and folders of this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def doctor(results: Results = Path("results")) -> None:
 
 
 def findings(results: Path) -> Iterator[tuple[str, str]]:
-    """Name and value of everything worth knowing."""
+    """Yield name and value of everything that a bug report needs."""
     from harness.cli import owners
     from harness.measure.environment import environment
     from harness.model.quantized import native
@@ -31,14 +31,20 @@ def findings(results: Path) -> Iterator[tuple[str, str]]:
     from harness.places import cache_folder
     from harness.run.opening import device
 
-    found = environment(device=device())
-    yield "python", f"{found.python} on {found.platform}"
-    yield from found.versions.items()
-    yield "commit", f"{found.commit}{' (changed)' if found.dirty else ''}" if found.commit else "—"
-    yield "device", found.device if found.driver is None else f"{found.device}, {found.driver}"
-    yield "processor", f"{found.processor}, {found.cores} cores, {found.threads} threads"
+    machine = environment(device=device())
+    yield "python", f"{machine.python} on {machine.platform}"
+    yield from machine.versions.items()
+    yield (
+        "commit",
+        f"{machine.commit}{' (changed)' if machine.dirty else ''}" if machine.commit else "—",
+    )
+    yield (
+        "device",
+        machine.device if machine.driver is None else f"{machine.device}, {machine.driver}",
+    )
+    yield "processor", f"{machine.processor}, {machine.cores} cores, {machine.threads} threads"
     yield "4-bit product", "moebench's, compiled here" if native.product() else "torch's"
-    yield "memory", f"{found.memory_bytes / 2**30:.1f} GiB"
+    yield "memory", f"{machine.memory_bytes / 2**30:.1f} GiB"
     for name in owners.PACKAGES:
         whose = ", ".join(owners.owners(name)) or "no distribution"
         yield name, f"{owners.location(name)} ({whose})"

@@ -30,7 +30,7 @@ def evaluate(
     ],
     tasks: Annotated[str, typer.Option(metavar="A,B", help="Tasks, as lm-eval spells them.")] = "",
     perplexity: Annotated[
-        str, typer.Option(metavar="X,Y", help="Perplexities; see moebench list protocols.")
+        str, typer.Option(metavar="X,Y", help="Texts for perplexity; see moebench list texts.")
     ] = "",
     data_root: DataRoot = None,
     limit: Annotated[

@@ -21,10 +21,14 @@ def export(
     artifact: Annotated[
         str, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, or any model.")
     ],
-    to: Annotated[str, typer.Option(metavar="hf|compressed-tensors|gptq|awq", help="The format.")],
+    to: Annotated[
+        str,
+        typer.Option(metavar="hf|compressed-tensors|gptq|awq", help="Format of the checkpoint."),
+    ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the checkpoint.")],
     dequantise: Annotated[
-        bool, typer.Option("--dequantise", help="With hf: multiply packed weights out.")
+        bool,
+        typer.Option("--dequantise", help="Write packed weights as plain ones; only with --to hf."),
     ] = False,
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Hold only a few blocks in memory at a time.")

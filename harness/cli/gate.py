@@ -1,4 +1,4 @@
-"""`moebench gate`: has anything become worse than in an earlier run?"""
+"""`moebench gate`: a suite's results against those of an earlier run."""
 
 from __future__ import annotations
 
@@ -22,17 +22,23 @@ def add(app: typer.Typer) -> None:
 def gate(
     suite: SuiteName,
     baseline: Annotated[
-        Path, typer.Option(metavar="DIR", help="The earlier results of the suite, DIR/records.")
+        Path, typer.Option(metavar="DIR", help="Folder of the suite's earlier results.")
     ],
     results: Results = Path("results"),
     margin: Annotated[
-        float, typer.Option(min=0, metavar="POINTS", help="Accuracy that may be lost.")
+        float,
+        typer.Option(
+            min=0, metavar="POINTS", help="Largest loss of accuracy that passes, in points."
+        ),
     ] = 3.0,
     perplexity: Annotated[
-        float, typer.Option(min=0, metavar="PERCENT", help="Perplexity that may be gained.")
+        float,
+        typer.Option(
+            min=0, metavar="PERCENT", help="Largest rise of perplexity that passes, in percent."
+        ),
     ] = 5.0,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 where it cannot be told, too.")
+        bool, typer.Option("--strict", help="Exit with 1 also if a row's outcome cannot be told.")
     ] = False,
 ) -> None:
     """Compare the results of a suite with earlier ones, item by item; nothing is run.

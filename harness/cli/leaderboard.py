@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, SuiteName, say
+from harness.cli.options import Out, Results, SuiteName, format_option, put_out
 
 
 def add(app: typer.Typer) -> None:
@@ -20,25 +20,15 @@ def add(app: typer.Typer) -> None:
 def leaderboard(
     suite: SuiteName,
     results: Results = Path("results"),
-    format_: Annotated[
-        str, typer.Option("--format", metavar="terminal|md|csv|tex", help="How to print it.")
-    ] = "terminal",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it there instead of stdout.")
-    ] = None,
+    format_: Annotated[str, format_option("terminal", "md", "csv", "tex")] = "terminal",
+    out: Out = None,
 ) -> None:
     """Print the leaderboard of the cells that ran last.
 
     It is worked out from the records in the results folder; nothing is run.
     """
-    from harness.records.store import Store, no_space
+    from harness.records.store import Store
     from harness.report.publish import board_of
     from harness.report.tables import render
 
-    text = render(board_of(Store(results / Path(suite).stem)), format_)
-    if out is None:
-        typer.echo(text, nl=not text.endswith("\n"))
-        return
-    with no_space(out):
-        out.write_text(text, encoding="utf-8")
-    say(f"Wrote {out}.")
+    put_out(render(board_of(Store(results / Path(suite).stem)), format_), out)

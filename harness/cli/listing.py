@@ -1,4 +1,4 @@
-"""`moebench list`: what can be named in a suite or on the command line."""
+"""`moebench list`: the names that suites and the command line may use."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from harness.errors import UserError, unknown
+from harness.errors import unknown
 
-Row = tuple[str, str]
+Line = tuple[str, str]
+"""A name, and a sentence about it."""
 
 
 def add(app: typer.Typer) -> None:
@@ -21,32 +22,33 @@ def list_(
     kind: Annotated[
         str,
         typer.Argument(
-            metavar="KIND", help="methods, models, suites, tasks, calibrations or protocols."
+            metavar="KIND",
+            help="Kind of names: methods, models, suites, tasks, calibrations or texts.",
         ),
     ],
 ) -> None:
-    """List what can be named: one name and one sentence per line."""
+    """List the names of one kind, each with a sentence about it.
+
+    Texts are those that perplexity is measured on.
+    """
     if kind not in KINDS:
         raise unknown("list", kind, KINDS)
-    rows = list(KINDS[kind]())
-    width = max((len(name) for name, _ in rows), default=0)
-    for name, sentence in rows:
+    lines = list(KINDS[kind]())
+    width = max((len(name) for name, _ in lines), default=0)
+    for name, sentence in lines:
         typer.echo(f"{name:<{width}}  {sentence}".rstrip())
 
 
-def _methods() -> Iterator[Row]:
+def _methods() -> Iterator[Line]:
     from harness.method.registry import descriptions
 
     for name, method in descriptions().items():
-        if isinstance(method, UserError):
-            yield name, f"Not usable: {method}"
-            continue
         summary = " ".join(method.doc.partition("\n\n")[0].split())
         options = ", ".join(field for field in method.fields if field != "seed")
         yield name, f"{summary} Options: {options or 'none'}."
 
 
-def _models() -> Iterator[Row]:
+def _models() -> Iterator[Line]:
     from harness.model.families.shipped import family_name, known
     from harness.reference import MODELS
 
@@ -58,7 +60,7 @@ def _models() -> Iterator[Row]:
     yield "OWNER/NAME", "A model on the Hugging Face hub."
 
 
-def _suites() -> Iterator[Row]:
+def _suites() -> Iterator[Line]:
     from harness.plan.find import installed
     from harness.plan.suite import Suite
 
@@ -66,7 +68,7 @@ def _suites() -> Iterator[Row]:
         yield name, Suite.load(path).title
 
 
-def _tasks() -> Iterator[Row]:
+def _tasks() -> Iterator[Line]:
     from harness.evaluate.tasks import known_tasks
 
     for name in known_tasks():
@@ -74,7 +76,7 @@ def _tasks() -> Iterator[Row]:
     yield "...", "and every other task of lm-eval, by its name there."
 
 
-def _calibrations() -> Iterator[Row]:
+def _calibrations() -> Iterator[Line]:
     from harness.calibration.corpora.draw import CORPORA
 
     for name, corpus in CORPORA.items():
@@ -84,19 +86,19 @@ def _calibrations() -> Iterator[Row]:
     yield "FILE", "Text or instructions (.txt, .jsonl, .json, .gz too), or tokens (.safetensors)."
 
 
-def _protocols() -> Iterator[Row]:
+def _texts() -> Iterator[Line]:
     from harness.evaluate.texts import TEXTS
 
-    for name, protocol in TEXTS.items():
-        text = f"{protocol.hub_id}, {protocol.split}, windows of {protocol.length} tokens"
-        yield name, f"{text}. {protocol.source}"
+    for name, text in TEXTS.items():
+        windows = f"windows of {text.length} tokens"
+        yield name, f"{text.hub_id}, {text.split}, {windows}. {text.source}"
 
 
-KINDS: dict[str, Callable[[], Iterator[Row]]] = {
+KINDS: dict[str, Callable[[], Iterator[Line]]] = {
     "methods": _methods,
     "models": _models,
     "suites": _suites,
     "tasks": _tasks,
     "calibrations": _calibrations,
-    "protocols": _protocols,
+    "texts": _texts,
 }

@@ -1,9 +1,10 @@
-"""Arguments that several verbs share, and how they speak."""
+"""Arguments that several verbs share, and lines that they print."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
@@ -20,12 +21,32 @@ Results = Annotated[
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Folder with data sets as the hub lays them out, for work offline."
+        metavar="DIR", help="Folder of data sets, laid out as on the hub, in place of the hub."
     ),
 ]
 DType = Annotated[
     str, typer.Option(metavar="|".join(DTYPES), help="Number format of the model's weights.")
 ]
+Out = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File for the table, in place of stdout.")
+]
+
+
+def format_option(*formats: str) -> Any:
+    """Return the option that chooses one of a table's formats."""
+    return typer.Option("--format", metavar="|".join(formats), help="Format of the table.")
+
+
+def put_out(text: str, out: Path | None) -> None:
+    """Print a table, or write it to a file and say so."""
+    from harness.records.store import no_space
+
+    if out is None:
+        typer.echo(text, nl=not text.endswith("\n"))
+        return
+    with no_space(out):
+        out.write_text(text, encoding="utf-8")
+    say(f"Wrote {out}.")
 
 
 def say(text: str) -> None:
@@ -53,3 +74,23 @@ def check_dtype(name: str) -> Literal["float32", "bfloat16", "float16"]:
 def names_in(text: str) -> list[str]:
     """Return the names in a comma-separated list."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def as_list(value: Any, annotation: Any) -> Any:
+    """Return a value of the command line as a list, if an option of this type takes several.
+
+    Args:
+        value: The value as TOML reads it, or a string. Commas separate the elements of a string;
+            any other single value is the only element.
+        annotation: The option's type.
+    """
+    if not _takes_several(annotation) or isinstance(value, (list, dict)):
+        return value
+    return names_in(value) if isinstance(value, str) else [value]
+
+
+def _takes_several(annotation: Any) -> bool:
+    origin = get_origin(annotation) or annotation
+    if origin in (Union, UnionType, Annotated):
+        return any(_takes_several(part) for part in get_args(annotation))
+    return origin in (list, set, frozenset, tuple)

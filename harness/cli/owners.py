@@ -1,4 +1,4 @@
-"""Whether `harness`, `methods` and `suites` are moebench's own.
+"""Check that the packages `harness`, `methods` and `suites` are moebench's own.
 
 The names are generic, so another distribution may install packages of the same name; Python would
 then mix the two without a word.
@@ -31,7 +31,7 @@ def refuse_foreign_packages() -> None:
 
 
 def location(name: str) -> Path | None:
-    """The folder of a top-level package, found without importing it."""
+    """Return the folder of a top-level package, without importing it; None if there is none."""
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -39,7 +39,11 @@ def location(name: str) -> Path | None:
 
 
 def overwritten(home: Path) -> list[str]:
-    """Packages whose `__init__.py` is no longer the one that the installer recorded."""
+    """Return the packages whose `__init__.py` is no longer the one that the installer recorded.
+
+    Args:
+        home: The folder that holds the packages.
+    """
     try:
         recorded = distribution("moebench").files or []
     except PackageNotFoundError:
@@ -57,7 +61,7 @@ def overwritten(home: Path) -> list[str]:
 
 
 def owners(name: str) -> list[str]:
-    """The distributions that install a top-level package; slow, it reads them all."""
+    """Return the distributions that install a top-level package; slow, it reads them all."""
     from importlib.metadata import packages_distributions
 
     return sorted(set(packages_distributions().get(name, ())))

@@ -19,7 +19,7 @@ def add(app: typer.Typer) -> None:
 def pack(
     suite: Annotated[
         str,
-        typer.Argument(metavar="SUITE", help="Name of the suite, as its results folder has it."),
+        typer.Argument(metavar="SUITE", help="Name of the suite's folder in the results."),
     ],
     results: Results = Path("results"),
 ) -> None:

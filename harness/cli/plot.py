@@ -20,10 +20,12 @@ def plot(
     results: Results = Path("results"),
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder for the files; the suite's results without it."),
+        typer.Option(
+            metavar="DIR", help="Folder for the figures; without it, the suite's results."
+        ),
     ] = None,
 ) -> None:
-    """Draw accuracy against size, and what the methods noted, as PNG and SVG; print the paths."""
+    """Draw accuracy against size, and the methods' notes, as PNG and SVG; print the files."""
     from harness.records.store import Store, no_space
     from harness.report.figures.draw import draw
     from harness.report.figures.paper import judged

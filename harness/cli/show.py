@@ -25,9 +25,9 @@ def show(
         str, typer.Argument(metavar="RECORD", help="A record's file, or the start of a cell id.")
     ],
     results: Results = Path("results"),
-    json: Annotated[bool, typer.Option("--json", help="The whole record, as stored.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the whole record as JSON.")] = False,
 ) -> None:
-    """Print what is known of one cell."""
+    """Print the record of one cell: status, recipe, numbers, costs, warnings."""
     from harness.records.reading import record_text
 
     shown = find(record, results)
@@ -64,7 +64,7 @@ def find(name: str, results: Path) -> Record:
 
 
 def lines(record: Record) -> Iterator[tuple[str, str]]:
-    """Name and value of what is worth reading, absent numbers left out."""
+    """Yield name and value of a record's contents; numbers that it lacks are left out."""
     yield "cell", record.cell
     yield "suite, row, seed", f"{record.suite}, {record.row}, {record.seed}"
     yield "status", record.status

@@ -23,7 +23,7 @@ GONE = {
     "awq": "AutoAWQ is archived and runs no MoE model of transformers 5",
     "gptq": "AutoGPTQ is archived and cannot be imported beside transformers 5",
 }
-"""Why auto-NAME is no method, though people will ask for it."""
+"""Reasons why auto-NAME is no method, by NAME: people will ask for it."""
 
 
 @cache
@@ -33,26 +33,27 @@ def entries() -> dict[str, EntryPoint]:
 
 
 def names() -> list[str]:
-    """Names of all installed methods, without importing any."""
+    """Return the names of all installed methods; none is imported."""
     return sorted(entries())
 
 
-def descriptions() -> dict[str, Description | UserError]:
-    """Return docstring and options of every installed method, by name; or why it cannot be used.
+def descriptions() -> dict[str, Description]:
+    """Return the description of every installed method, by name.
 
-    A method is imported only where its source does not tell.
+    A method is imported only where its source does not tell. The description of one that cannot
+    be imported says so.
     """
     reader = Reader()
     return {name: _description(reader, name, entries()[name]) for name in names()}
 
 
 def methods() -> dict[str, type[Method]]:
-    """All installed methods, imported."""
+    """Import all installed methods; return them by name."""
     return {name: method(name) for name in names()}
 
 
 def method(name: str, *, where: str = "") -> type[Method]:
-    """A method by name, or `path/to/file.py:Class`.
+    """Return a method by name, or by `path/to/file.py:Class`.
 
     Raises:
         UserError: no such method, file or class.
@@ -66,7 +67,7 @@ def method(name: str, *, where: str = "") -> type[Method]:
 
 
 def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
-    """A method with its options.
+    """Return a method with its options.
 
     Raises:
         UserError: unknown method or option (the nearest is named), wrong type or range.
@@ -74,12 +75,7 @@ def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
     kind = method(name, where=where)
     prefix = f"{where}: " if where else ""
     for option in options:
-        if option not in kind.model_fields:
-            known = sorted(kind.model_fields)
-            raise UserError(
-                f"{prefix}unknown option {option!r} of method {name!r}.{nearest(option, known)} "
-                f"Options: {', '.join(known)}."
-            )
+        check_option(kind, name, option, where=where)
     try:
         return kind(**options)
     except ValidationError as error:
@@ -87,8 +83,23 @@ def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
         raise UserError(f"{prefix}method {name!r}: {fault.text}.") from None
 
 
+def check_option(kind: type[Method], name: str, option: str, *, where: str = "") -> None:
+    """Check that a method has an option.
+
+    Raises:
+        UserError: it has none of this name; the nearest is named.
+    """
+    if option not in kind.model_fields:
+        known = sorted(kind.model_fields)
+        prefix = f"{where}: " if where else ""
+        raise UserError(
+            f"{prefix}unknown option {option!r} of method {name!r}.{nearest(option, known)} "
+            f"Known: {', '.join(known)}."
+        )
+
+
 def source_sha256(kind: type[Method]) -> str:
-    """Hash of the source a method's decisions come from.
+    """Return a hash of the source that a method's decisions come from.
 
     Its own file, or all files of its folder where a method is a folder, and the files it names in
     `sources`. Shared statistics and edits belong to the harness and carry versions of their own.
@@ -104,7 +115,7 @@ def source_sha256(kind: type[Method]) -> str:
     return content.hexdigest()
 
 
-def _description(reader: Reader, name: str, point: EntryPoint) -> Description | UserError:
+def _description(reader: Reader, name: str, point: EntryPoint) -> Description:
     try:
         return reader.describe(point.module, point.attr)
     except Unreadable:
@@ -112,12 +123,12 @@ def _description(reader: Reader, name: str, point: EntryPoint) -> Description | 
     try:
         kind = method(name)
     except UserError as error:
-        return error
+        return Description(f"Not usable: {error}", ())
     return Description(inspect.getdoc(kind) or "", tuple(kind.model_fields))
 
 
 def _loaded(name: str, where: str) -> Any:
-    """What an entry point names."""
+    """Return the object that the entry point of a method names."""
     try:
         return entries()[name].load()
     except (ImportError, AttributeError, SyntaxError) as error:
@@ -157,14 +168,14 @@ def _from_file(name: str, where: str) -> type[Method]:
             raise UserError(
                 f"{prefix}method file {file!r} cannot be imported: {first_line(error)}."
             ) from error
-    found = getattr(sys.modules[module_name], attribute, None)
-    if found is None:
+    kind = getattr(sys.modules[module_name], attribute, None)
+    if kind is None:
         raise UserError(f"{prefix}method file {file!r} has no class {attribute!r}.")
-    return _checked(found, name, where)
+    return _checked(kind, name, where)
 
 
-def _checked(found: Any, name: str, where: str) -> type[Method]:
-    if not (inspect.isclass(found) and issubclass(found, Method)):
+def _checked(kind: Any, name: str, where: str) -> type[Method]:
+    if not (inspect.isclass(kind) and issubclass(kind, Method)):
         prefix = f"{where}: " if where else ""
         raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.contract.Method.")
-    return found
+    return kind

@@ -1,7 +1,7 @@
-"""Whether the names in a suite exist, asked before anything runs.
+"""Checks that the names in a suite exist, before anything runs.
 
 A suite that passes has methods that can be built from their options, and tasks, perplexity
-protocols and corpora that are known. Whether a method can do what it is asked on this model is
+texts and corpora that are known. Whether a method can do what it is asked on this model is
 the dry run's question.
 """
 
@@ -70,19 +70,19 @@ def _check_families(suite: Suite, recipe: Recipe, number: int) -> None:
 
 
 def _table(suite: Suite) -> Table | None:
-    """The published table that the suite names."""
+    """Return the published table that the suite names, or None if it names none."""
     if suite.published is None:
         return None
     from harness.papers.published import tables
 
-    found, name = tables(), suite.published.table
-    if name not in found:
-        raise unknown("published table", name, found, where=suite.where("published", "table"))
+    known, name = tables(), suite.published.table
+    if name not in known:
+        raise unknown("published table", name, known, where=suite.where("published", "table"))
     for number, label in enumerate(suite.published.baseline or ()):
-        if label not in found[name].methods:
+        if label not in known[name].methods:
             where = suite.where("published", "baseline", number)
-            raise unknown(f"row of {name}", label, found[name].methods, where=where)
-    return found[name]
+            raise unknown(f"row of {name}", label, known[name].methods, where=where)
+    return known[name]
 
 
 def _check_row(suite: Suite, table: Table | None, recipe: Recipe, number: int) -> None:
@@ -105,7 +105,11 @@ def _check_row(suite: Suite, table: Table | None, recipe: Recipe, number: int) -
 
 
 def check_task(name: str, where: str) -> None:
-    """Check that lm-eval has the task; its whole index is read only when it must be."""
+    """Check that lm-eval has a task; its whole index is read only when it must be.
+
+    Raises:
+        UserError: there is no such task; the sentence begins with `where`.
+    """
     from harness.evaluate.tasks import known_tasks
 
     if name in known_tasks():
@@ -118,23 +122,31 @@ def check_task(name: str, where: str) -> None:
 
 
 def check_step(suite: Suite, step: Step, at: locate.KeyPath) -> None:
-    """Check that the method exists and takes these options; `at` is the step's place."""
+    """Check that a step's method exists and takes the step's options.
+
+    Args:
+        suite: The suite, whose file the sentence names.
+        step: The step.
+        at: The step's place in the file.
+
+    Raises:
+        UserError: the method or an option is unknown, or a value does not fit.
+    """
     from harness.method import registry
 
     method = registry.method(step.method, where=suite.where(*at, "method"))
-    known = [name for name in method.model_fields if name != "seed"]
     for option in step.options:
-        if option not in method.model_fields:
-            raise UserError(
-                f"{suite.where(*at, option)}: unknown option {option!r} of method "
-                f"{step.method!r}.{nearest(option, known)} Known: {', '.join(known)}."
-            )
-    what = f"method {step.method!r}: "
-    fill(method, step.options, text=suite.text, source=suite.source, at=at, what=what)
+        registry.check_option(method, step.method, option, where=suite.where(*at, option))
+    of = f"method {step.method!r}: "
+    fill(method, step.options, text=suite.text, source=suite.source, at=at, of=of, noun="option")
 
 
 def check_calibration(suite: Suite, step: Step, at: locate.KeyPath) -> None:
-    """Check that the corpus is known, or is a file."""
+    """Check that a step's calibration corpus is known, or is a file.
+
+    Raises:
+        UserError: it is neither; the arguments are those of `check_step`.
+    """
     from harness.calibration.corpora.draw import CORPORA
 
     ref = step.calibration.ref

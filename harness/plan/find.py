@@ -1,4 +1,4 @@
-"""Where suites and calibration files are."""
+"""Files of suites and of calibrations, found by name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,27 @@ from harness.errors import UserError, nearest, unknown
 
 
 def installed() -> dict[str, Path]:
-    """The suites of every package registered under the entry-point group `moebench.suites`."""
-    found: dict[str, Path] = {}
+    """Return the file of every installed suite, by the suite's name.
+
+    Packages register suites under the entry-point group `moebench.suites`.
+    """
+    suites: dict[str, Path] = {}
     for point in entry_points(group="moebench.suites"):
         for entry in files(point.value).iterdir():
             if entry.name.endswith(".toml"):
-                found.setdefault(entry.name.removesuffix(".toml"), Path(str(entry)))
-    return dict(sorted(found.items()))
+                suites.setdefault(entry.name.removesuffix(".toml"), Path(str(entry)))
+    return dict(sorted(suites.items()))
 
 
 def find(name: str) -> Path:
-    """The file of a suite: a path to a `.toml`, or the name of an installed suite."""
+    """Return the file of a suite.
+
+    Args:
+        name: A path that ends in `.toml`, or the name of an installed suite.
+
+    Raises:
+        UserError: there is no such file or suite.
+    """
     if name.endswith(".toml"):
         if not Path(name).is_file():
             raise UserError(f"{name}: no such suite file.{nearest(name, _neighbours(name))}")
@@ -32,7 +42,7 @@ def find(name: str) -> Path:
 
 
 def calibration_file(ref: str) -> Path | None:
-    """The file that a calibration names (`FILE` or `FILE#FIELD`), or None for a corpus."""
+    """Return the file that a calibration names as `FILE` or `FILE#FIELD`, or None for a corpus."""
     for name in (ref, ref.rpartition("#")[0]):
         if name and Path(name).is_file():
             return Path(name)

@@ -1,4 +1,4 @@
-"""A suite as its file spells it."""
+"""Tables and keys of a suite's file, as pydantic models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.records.protocol import Protocol
 
 Weights = Literal["stored", "random"]
-"""Of a suite's models: read from their files, or drawn at random on the device."""
+"""Origin of the weights of a suite's models: their files, or a random draw on the device."""
 
 
 STAND_IN: Mapping[str, Any] = {
@@ -24,47 +24,52 @@ threads do not help models this small."""
 
 
 class Form(BaseModel):
+    """A table of a suite's file; unknown keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class CalibrationForm(Form):
-    """The tokens a step looks at."""
+    """Calibration tokens of a step."""
 
     ref: str = "reference"
     """A corpus, or a file of tokens; see `moebench list calibrations`."""
     sequences: int | None = Field(default=None, ge=0)
-    """None for the corpus's own number; 0 for none, which methods without statistics accept."""
+    """Number of sequences; None for the corpus's own, 0 for methods that use no statistics."""
     length: int | None = Field(default=None, ge=1)
-    """Tokens per sequence; None for the corpus's own."""
+    """Tokens per sequence; None for the corpus's own number."""
     batch_size: int = Field(default=8, ge=1)
+    """Sequences per forward pass."""
     seed: int | None = Field(default=None, ge=0)
-    """Of the draw; None for the corpus's own plus the cell's, so seed 0 draws what its authors
-    drew."""
+    """Seed of the draw of sequences. None for the corpus's own seed plus the cell's, so that a cell
+    of seed 0 draws what the corpus's authors drew."""
 
 
 class PublishedForm(Form):
     """The table of a paper that the suite's rows belong to."""
 
     table: str
-    """As `harness.papers.published` keys it: "moe-i2.table1"."""
+    """Key of the table in `harness.papers.published`, such as "moe-i2.table1"."""
     baseline: tuple[str, ...] | None = None
-    """The table's labels of the suite's baseline; None for "baseline", where the table has it."""
+    """Labels that the table has for the suite's baseline; None for "baseline" if it has that."""
 
 
 class StandInForm(Form):
-    """What else changes where reference models stand in for a suite's own."""
+    """Changes to a suite where reference models stand in for its own models."""
 
     calibration: CalibrationForm = CalibrationForm(sequences=64, length=256)
-    """Of every step, but for the seed."""
+    """Calibration of every step; where it gives no seed, the step keeps its own."""
     calibrations: dict[str, CalibrationForm] = Field(default_factory=dict)
-    """By the corpus that the suite names, where that stands for something else."""
+    """Calibrations in place of `calibration`, by the corpus that the suite names."""
     protocol: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the protocol, beside those of `STAND_IN`."""
+    """Fields of the protocol that change, beside those of `STAND_IN`."""
     options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Options of every step of a method, by the method's name."""
+    """Options that every step of a method gets, by the method's name."""
 
 
 class RecipeForm(Form):
+    """A recipe of a suite."""
+
     name: str = Field(min_length=1)
     steps: tuple[dict[str, Any], ...] = Field(min_length=1)
     seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
@@ -73,11 +78,15 @@ class RecipeForm(Form):
 
 
 class RecipeFileForm(Form):
+    """A file that holds one recipe."""
+
     steps: tuple[dict[str, Any], ...] = Field(min_length=1)
     calibration: CalibrationForm | None = None
 
 
 class SuiteForm(Form):
+    """A suite's file."""
+
     title: str = ""
     models: tuple[str, ...] = Field(min_length=1)
     weights: Weights = "stored"

@@ -1,4 +1,4 @@
-"""Where a key of a TOML document stands: `tomllib` parses, and forgets the lines.
+"""Lines of the keys of a TOML document, which `tomllib` forgets.
 
 The scanner takes it that `tomllib` has accepted the text, so it only has to find its way.
 """
@@ -9,7 +9,7 @@ import re
 import tomllib
 
 KeyPath = tuple[str | int, ...]
-"""Keys and list indices from the root, e.g. ("recipes", 1, "steps", 0, "keep")."""
+"""A place in a TOML document: keys and list indices from the root, as ("recipes", 1, "name")."""
 
 _BLANK = re.compile(r"(?:\s|#[^\n]*)*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -25,24 +25,29 @@ _SCALAR = re.compile(r"[^,\]}\n#]+")
 
 
 def lines(text: str) -> dict[KeyPath, int]:
-    """The line, from 1, of every table, key and list element of a valid TOML document."""
+    """Return the line, from 1, of every table, key and list element of a valid TOML document."""
     scanner = _Scanner(text)
     scanner.document()
-    return scanner.found
+    return scanner.lines
 
 
-def line_of(found: dict[KeyPath, int], path: KeyPath) -> int:
-    """The line of `path`, or of its nearest enclosing table that is written down."""
-    while path and path not in found:
+def line_of(known: dict[KeyPath, int], path: KeyPath) -> int:
+    """Return the line of `path`, or of its nearest enclosing table that is written down.
+
+    Args:
+        known: The lines of the document.
+        path: The place.
+    """
+    while path and path not in known:
         path = path[:-1]
-    return found.get(path, 1)
+    return known.get(path, 1)
 
 
 class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
-        self.found: dict[KeyPath, int] = {(): 1}
+        self.lines: dict[KeyPath, int] = {(): 1}
         self.elements: dict[KeyPath, int] = {}  # of [[arrays of tables]]
 
     def document(self) -> None:
@@ -68,16 +73,16 @@ class _Scanner:
         path = (*path, last)
         if brackets == 2:
             self.elements[path] = self.elements.get(path, -1) + 1
-            self.found.setdefault(path, line)
+            self.lines.setdefault(path, line)
         self.blank()
         self.position += brackets
         return self.current(path, line)
 
     def current(self, path: KeyPath, line: int) -> KeyPath:
-        """`path`, or its last element when it is an array of tables."""
+        """Return `path`, or its last element when it is an array of tables."""
         if path in self.elements:
             path = (*path, self.elements[path])
-        self.found.setdefault(path, line)
+        self.lines.setdefault(path, line)
         return path
 
     def pair(self, table: KeyPath) -> None:
@@ -85,7 +90,7 @@ class _Scanner:
         path = table
         for part in self.key():
             path = (*path, part)
-            self.found.setdefault(path, line)
+            self.lines.setdefault(path, line)
         self.blank()
         self.position += 1  # "="
         self.blank()
@@ -107,7 +112,7 @@ class _Scanner:
         self.position += 1
         index = 0
         while self.more("]"):
-            self.found[(*path, index)] = self.line()
+            self.lines[(*path, index)] = self.line()
             self.value((*path, index))
             index += 1
 

@@ -21,22 +21,27 @@ def fill(
     text: str,
     source: str,
     at: locate.KeyPath = (),
-    what: str = "",
+    of: str = "",
+    noun: str = "",
 ) -> FormT:
-    """`data` as `form`, strictly typed; the first fault as one sentence with file and line.
+    """Return `data` as a `form`; types are strict.
 
     Args:
         form: The pydantic model.
-        data: What TOML gave.
-        text: The document, for line numbers.
-        source: What errors call the file.
-        at: Where in the document `data` stands.
-        what: What `data` is, for the sentence.
+        data: The table that `tomllib` parsed.
+        text: The document, of which a fault's line is told.
+        source: Name of the file in the sentence.
+        at: Place of `data` in the document.
+        of: Owner of the data, with which the sentence goes on after file and line.
+        noun: Word for a key of the data; see `first_fault`.
+
+    Raises:
+        UserError: the first fault, with file and line.
     """
     try:
         # JSON mode: strict types, and lists still become tuples.
         return form.model_validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as error:
-        fault = first_fault(error, form)
+        fault = first_fault(error, form, noun=noun)
         where = f"{source}:{locate.line_of(locate.lines(text), (*at, *fault.place))}"
-        raise UserError(f"{where}: {what}{fault.text}.") from None
+        raise UserError(f"{where}: {of}{fault.text}.") from None

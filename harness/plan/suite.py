@@ -20,10 +20,10 @@ from harness.plan.forms import (
     STAND_IN,
     CalibrationForm,
     PublishedForm,
-    StandInForm,
-    Weights,
     RecipeFileForm,
+    StandInForm,
     SuiteForm,
+    Weights,
 )
 from harness.plan.strict import fill
 from harness.records.protocol import Protocol
@@ -38,7 +38,7 @@ INSTRUCTIONS = ("alpaca", "alpaca-gpt4", "metamathqa")
 
 
 REFERENCE = "reference"
-"""As a model: all reference models. As a table of a suite: what changes on them."""
+"""Name that stands for all reference models; a suite's table of it has what changes on them."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Recipe:
     families: tuple[str, ...] | None = None
     """Families of models that get this recipe; None for all."""
     published: Mapping[str, str | float] | None = None
-    """Which row of the published table this is: its "method", and columns that tell it apart."""
+    """Row of the published table that this recipe is: "method", and columns that tell it apart."""
 
     def fits(self, family: str) -> bool:
-        """Whether models of this family get the recipe."""
+        """Return True if models of this family get the recipe."""
         return self.families is None or family in self.families
 
 
@@ -75,22 +75,22 @@ class Suite:
     title: str
     models: tuple[str, ...]
     recipes: tuple[Recipe, ...]
-    """The baseline first."""
+    """Recipes in the file's order, the baseline before them."""
     protocol: Protocol
     text: str
-    """The TOML as written."""
+    """Text of the file, TOML."""
     source: str
-    """The file, as errors name it."""
+    """Name of the file in errors."""
     published: PublishedForm | None = None
     reference: StandInForm = field(default_factory=StandInForm)
     moved: bool = False
-    """Whether `models` are others than the file's."""
+    """True if `models` are others than the file's."""
     weights: Weights = "stored"
-    """Random ones are for memory, bytes, FLOPs and speed, and are never downloaded."""
+    """Origin of the weights; random ones serve memory, bytes, FLOPs and speed, and no download."""
 
     @property
     def random(self) -> bool:
-        """Whether the models' weights are drawn at random."""
+        """True if the models' weights are drawn at random."""
         return self.weights == "random"
 
     def model_error(self, number: int, sentence: str) -> UserError:
@@ -100,13 +100,13 @@ class Suite:
         return UserError(f"{self.where('models', number)}: {sentence}")
 
     def on(self, models: Sequence[str]) -> Self:
-        """The same recipes on other models, as a suite of another name.
+        """Return the same recipes on other models, as a suite of another name.
 
         Where reference models stand in for others, protocol, calibrations and options change with
         them, as the suite's `[reference]` says.
 
         Args:
-            models: In place of the suite's; "reference" means all reference models.
+            models: Models in place of the suite's; "reference" stands for all reference models.
 
         Raises:
             UserError: reference models and others together, which need different protocols.
@@ -145,11 +145,11 @@ class Suite:
         return Step(step.method, options, form)
 
     def where(self, *path: str | int) -> str:
-        """`file:line` of a key, or of the nearest enclosing table that is written down."""
+        """Return `file:line` of a key, or of the nearest enclosing table that is written down."""
         return f"{self.source}:{locate.line_of(locate.lines(self.text), path)}"
 
     def has(self, *path: str | int) -> bool:
-        """Whether the file writes this key down."""
+        """Return True if the file writes this key down."""
         return path in locate.lines(self.text)
 
     @classmethod
@@ -168,7 +168,7 @@ class Suite:
 
         Args:
             path: The TOML file.
-            calibration: Of the steps, where the file says nothing.
+            calibration: Calibration of the steps, where the file gives none.
 
         Raises:
             UserError: the file cannot be read, or its shape is wrong.
@@ -188,7 +188,16 @@ class Suite:
 
     @classmethod
     def parse(cls, text: str, *, name: str, source: str) -> Self:
-        """A suite from TOML text; `source` is what errors call the file."""
+        """Read a suite from TOML text.
+
+        Args:
+            text: The TOML.
+            name: The suite's name.
+            source: Name of the file in errors.
+
+        Raises:
+            UserError: the shape is wrong; names file and line.
+        """
         data = _tables(text, source)
         form = fill(SuiteForm, data, text=text, source=source)
         draft = cls(
@@ -249,7 +258,7 @@ def _step(
 
 
 def _suffix(refs: Sequence[str]) -> str:
-    """What tells the results on other models from the suite's own; fit for a folder's name."""
+    """Return the end of a moved suite's name, fit for a folder: the models it is run on."""
     if set(refs) == set(MODELS):
         return REFERENCE
     names = (ref if ref in MODELS else ref.rstrip("/").rpartition("/")[2] for ref in refs)
@@ -270,18 +279,21 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{_shown(path)}: cannot be read: {error}") from None
+        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
+        raise UserError(f"{_shown(path)}: cannot be read ({reason}).") from None
 
 
 def _tables(text: str, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{source}: not valid TOML: {error}") from None
+        reason, _, line = str(error).partition(" (at line ")
+        where = f"{source}:{line.partition(',')[0]}" if line else source
+        raise UserError(f"{where}: not valid TOML ({reason}).") from None
 
 
 def _shown(path: Path) -> str:
-    """A path as short as it can be said from here."""
+    """Return a path as it is written from the working folder."""
     absolute = path.absolute()
     here = Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)

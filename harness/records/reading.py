@@ -74,4 +74,3 @@ def record_text(record: Record, *, indent: int | None = None) -> str:
 def damaged(where: Path | str, why: str, remedy: str = AGAIN) -> UserError:
     """Return the sentence for a damaged file."""
     return UserError(f"{where}: damaged ({why}). {remedy}")
-

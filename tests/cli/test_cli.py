@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.options import as_list
 from harness.plan.cell import Cell, CellStep
 from harness.plan.forms import CalibrationForm
 from harness.records.protocol import Protocol
@@ -36,7 +37,10 @@ def test_every_verb_shows_an_example(moebench: Run, verb: str) -> None:
     assert f"Example: moebench {verb}" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list", "suites"], ["run", "nothing"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["list", "suites"], ["list", "methods"], ["list", "texts"], ["run", "nothing"]],
+)
 def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     script = (
         "import sys; from harness.cli import main\n"
@@ -108,7 +112,7 @@ def test_faults_in_a_suite_come_with_their_line(moebench: Run, tmp_path: Path) -
 def test_lists(moebench: Run) -> None:
     assert "quickstart" in moebench("list", "suites").stdout
     assert "arc_challenge" in moebench("list", "tasks").stdout
-    assert "wikitext2" in moebench("list", "protocols").stdout
+    assert "wikitext2" in moebench("list", "texts").stdout
     assert "reference/mixtral" in moebench("list", "models").stdout
     assert "c-moe" in moebench("list", "calibrations").stdout
 
@@ -117,6 +121,35 @@ def test_methods_are_listed_with_their_options(moebench: Run) -> None:
     lines = moebench("list", "methods").stdout.splitlines()
     [eep] = [line for line in lines if line.startswith("eep ")]
     assert "progressive" in eep
+
+
+@pytest.mark.parametrize("targets", ["expert", "experts,expert", '["expert"]'])
+def test_lists_may_be_written_with_commas(moebench: Run, targets: str) -> None:
+    arguments = ("compress", "--model", "m", "--out", "o", "--method", "rtn", "--set", "bits=4")
+    done = moebench(*arguments, "--set", f"targets={targets}")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "option 'targets' should be 'experts', " in done.stderr
+    assert 'not "expert".' in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "read"),
+    [
+        (frozenset[str], "a,b", ["a", "b"]),
+        (frozenset[str] | None, "a", ["a"]),
+        (tuple[int, ...], 4, [4]),
+        (tuple[int, ...], "4, 2", ["4", "2"]),
+        (list[str], ["a"], ["a"]),
+        (dict[str, str], {"a": "b"}, {"a": "b"}),
+        (str, "a,b", "a,b"),
+        (str | None, "a,b", "a,b"),
+        (int, 4, 4),
+    ],
+)
+def test_a_value_is_a_list_where_the_option_takes_one(
+    annotation: object, value: object, read: object
+) -> None:
+    assert as_list(value, annotation) == read
 
 
 def test_the_version(moebench: Run) -> None:

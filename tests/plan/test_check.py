@@ -45,8 +45,8 @@ def test_a_good_suite_passes() -> None:
     [
         ("keep = 4, seed", "kep = 4, seed", "x.toml:10: unknown option 'kep' of method 'eep'. Did"),
         ("progressive", "progresive", "x.toml:19: unknown option 'progresive' of method 'eep'."),
-        ("progressive = true", "progressive = 1", "x.toml:19: method 'eep': 'progressive' should"),
-        ("ratio = 0.5", "ratio = 1.5", "x.toml:15: method 'random': 'ratio' should be less than 1"),
+        ("progressive = true", "progressive = 1", "x.toml:19: method 'eep': option 'progress"),
+        ("ratio = 0.5", "ratio = 1.5", "x.toml:15: method 'random': option 'ratio' should be l"),
         ("ratio = 0.5", "", "x.toml:13: method 'random': give either keep or ratio."),
         ('method = "random"', 'method = "randon"', "x.toml:14: unknown method 'randon'. Did you"),
         pytest.param(
