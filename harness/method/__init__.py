@@ -1,1 +1,4 @@
-"""What methods are made of: the contract, counts and targets, grids and factors."""
+"""What methods are made of: the contract, counts and targets, grids and factors.
+
+Imports calibration, errors, model.
+"""

@@ -1,1 +1,4 @@
-"""Low rank."""
+"""Low rank.
+
+Imports calibration, errors, model.
+"""

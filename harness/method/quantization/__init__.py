@@ -1,1 +1,4 @@
-"""Quantization."""
+"""Quantization.
+
+Imports errors, method.contract, method.targets, model.
+"""

@@ -1,1 +1,4 @@
-"""Training."""
+"""Training.
+
+Imports calibration, errors, model.
+"""
