@@ -1,4 +1,1 @@
-"""Low rank.
-
-Imports calibration, errors, model.
-"""
+"""Matrices as products of two smaller ones: whitening, factors, the edit of a block."""

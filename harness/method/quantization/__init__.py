@@ -1,4 +1,1 @@
-"""Quantization.
-
-Imports errors, method.contract, method.targets, model.
-"""
+"""Weights on a grid: options, grids, matrices side by side, errors of outputs."""

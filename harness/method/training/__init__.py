@@ -1,4 +1,1 @@
-"""Training.
-
-Imports calibration, errors, model.
-"""
+"""Training inside a method: a model checked out, adapters, batches of calibration tokens."""
