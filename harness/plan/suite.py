@@ -22,8 +22,8 @@ from harness.plan.forms import (
     PublishedForm,
     StandInForm,
     Weights,
-    _RecipeFileForm,
-    _SuiteForm,
+    RecipeFileForm,
+    SuiteForm,
 )
 from harness.plan.strict import fill
 from harness.records.protocol import Protocol
@@ -175,7 +175,7 @@ class Suite:
         """
         text, source = _read(path), _shown(path)
         data = _tables(text, source)
-        form = fill(_RecipeFileForm, data, text=text, source=source)
+        form = fill(RecipeFileForm, data, text=text, source=source)
         if form.calibration:
             calibration = form.calibration
         draft = cls(path.stem, path.stem, (), (), Protocol(), text, source)
@@ -190,7 +190,7 @@ class Suite:
     def parse(cls, text: str, *, name: str, source: str) -> Self:
         """A suite from TOML text; `source` is what errors call the file."""
         data = _tables(text, source)
-        form = fill(_SuiteForm, data, text=text, source=source)
+        form = fill(SuiteForm, data, text=text, source=source)
         draft = cls(
             name,
             form.title or name,
@@ -230,7 +230,7 @@ class Suite:
 
 
 def _step(
-    raw: Mapping[str, Any], calibration: CalibrationForm, draft: Suite, at: locate.Path
+    raw: Mapping[str, Any], calibration: CalibrationForm, draft: Suite, at: locate.KeyPath
 ) -> Step:
     options = dict(raw)
     if not isinstance(options.get("method"), str):
