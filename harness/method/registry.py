@@ -166,5 +166,5 @@ def _from_file(name: str, where: str) -> type[Method]:
 def _checked(found: Any, name: str, where: str) -> type[Method]:
     if not (inspect.isclass(found) and issubclass(found, Method)):
         prefix = f"{where}: " if where else ""
-        raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.contract.Method.")
+        raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.Method.")
     return found
