@@ -4,6 +4,8 @@ The contract, the model and the calibration that a method gets, all edits, the o
 that methods share, statistics, and the tools that two methods or more use. What a single method
 needs stays in its module. Names are looked up when they are first asked for, so that importing this
 package is cheap.
+
+Imports calibration, errors, model.
 """
 
 from __future__ import annotations

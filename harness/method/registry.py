@@ -177,5 +177,5 @@ def _from_file(name: str, where: str) -> type[Method]:
 def _checked(kind: Any, name: str, where: str) -> type[Method]:
     if not (inspect.isclass(kind) and issubclass(kind, Method)):
         prefix = f"{where}: " if where else ""
-        raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.contract.Method.")
+        raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.Method.")
     return kind

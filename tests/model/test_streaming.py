@@ -27,6 +27,7 @@ from harness.model.files.tensors import state
 from harness.model.stored import Stored
 from harness.model.versions import Derived
 from harness.model.view import MoEModel
+from tests.model.decoding import logits
 from tests.models import from_config, tiny_config
 
 Calibrate = Callable[..., Calibration]
@@ -115,11 +116,6 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def run(model: MoEModel, recipe: Recipe, calibration: Calibration) -> None:
     compress(model, [BoundStep(build(name, options), calibration) for name, options in recipe])
-
-
-def logits(model: MoEModel, ids: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model.lm(ids).logits  # type: ignore[no-any-return]
 
 
 def same(one: Path, other: Path, ids: Tensor) -> None:

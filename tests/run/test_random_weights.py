@@ -135,7 +135,7 @@ def test_packed_weights_are_like_the_dense_ones(
     packed(model, Scheme(bits=4, group=8, symmetric=symmetric))
     materialise(model, "cpu", seed=0, dtype=torch.bfloat16)
     block = model.blocks[0]
-    weight = block.packed("experts.0.gate")
+    weight = block.quantized("experts.0.gate")
     assert weight is not None
     assert weight.scales.dtype == torch.bfloat16
     assert bool((weight.scales > 0).all())

@@ -1,1 +1,4 @@
-"""Matrices as products of two smaller ones: whitening, factors, the edit of a block."""
+"""Matrices as products of two smaller ones: whitening, factors, the edit of a block.
+
+Imports calibration, errors, model.
+"""

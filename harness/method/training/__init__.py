@@ -1,1 +1,4 @@
-"""Training inside a method: a model checked out, adapters, batches of calibration tokens."""
+"""Training inside a method: a model checked out, adapters, batches of calibration tokens.
+
+Imports calibration, errors, model.
+"""
