@@ -1,4 +1,4 @@
-"""How sure a number is: every interval and every standard error of the project.
+"""Intervals and standard errors: all that say how sure a number is are here.
 
 Proportions are in 0..1. Intervals are two-sided and promise to hold the truth 95 times in 100.
 """
