@@ -7,12 +7,16 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from harness.calibration.statistics.routing import TopRatios
-from harness.calibration.walk import Calibration
-from harness.errors import Refused
-from harness.method.contract import Method, Note
-from harness.model.edits import Edit, SkipExperts
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    Method,
+    MoEModel,
+    Note,
+    Refused,
+    SkipExperts,
+    TopRatios,
+)
 
 
 class EEPSkip(Method):
@@ -32,7 +36,8 @@ class EEPSkip(Method):
     reference: ClassVar[str] = "Lu et al. 2024, arXiv 2402.14800: skip i where p_i < beta p_1"
 
     quantile: float = Field(default=0.5, ge=0, le=1)
-    """Of the ratios, the threshold: the share of choices after the first that is skipped."""
+    """Quantile of the ratios that is the threshold: the share of choices after the first that is
+    skipped."""
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one SkipExperts per MoE layer, after all thresholds are known."""
@@ -48,8 +53,8 @@ class EEPSkip(Method):
                     "beta": ratios.quantile(self.quantile),
                 }
         yield Note(name="eep-skip.betas", data=betas)
-        for index, found in betas.items():
-            yield SkipExperts(block=index, beta=found["beta"])
+        for index, layer in betas.items():
+            yield SkipExperts(block=index, beta=layer["beta"])
 
     def _check(self, index: int, top_k: int, beta: float | None) -> None:
         if beta is not None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
 
-from harness.errors import unknown
+from harness.errors import UserError, unknown
 
 Row = tuple[str, str]
 
@@ -36,11 +35,15 @@ def list_(
 
 
 def _methods() -> Iterator[Row]:
-    from harness.method import registry
+    from harness.method.registry import descriptions
 
-    for name, method in sorted(registry.methods().items()):
-        options = ", ".join(option for option in method.model_fields if option != "seed")
-        yield name, f"{_first_sentence(method)} Options: {options}."
+    for name, method in descriptions().items():
+        if isinstance(method, UserError):
+            yield name, f"Not usable: {method}"
+            continue
+        summary = " ".join(method.doc.partition("\n\n")[0].split())
+        options = ", ".join(field for field in method.fields if field != "seed")
+        yield name, f"{summary} Options: {options or 'none'}."
 
 
 def _models() -> Iterator[Row]:
@@ -97,7 +100,3 @@ KINDS: dict[str, Callable[[], Iterator[Row]]] = {
     "calibrations": _calibrations,
     "protocols": _protocols,
 }
-
-
-def _first_sentence(thing: object) -> str:
-    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())

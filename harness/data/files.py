@@ -10,7 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 Example = dict[str, Any]
 
@@ -49,7 +49,7 @@ def placed(path: Path) -> Iterator[tuple[str, Example]]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             yield from _json(path, file)
     except (EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read to its end ({_reason(error)}).") from None
+        raise UserError(f"{path}: cannot be read to its end ({first_line(error)}).") from None
 
 
 def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[tuple[str, Example]]:
@@ -95,8 +95,4 @@ def _parquet(path: Path) -> Iterator[Example]:
             for batch in file.iter_batches():
                 yield from batch.to_pylist()
     except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read as parquet ({_reason(error)}).") from None
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        raise UserError(f"{path}: cannot be read as parquet ({first_line(error)}).") from None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.files import is_data
-from harness.errors import UserError, unknown
+from harness.errors import UserError, first_line, unknown
 
 _SPLITS = {
     "train": "train",
@@ -125,8 +125,9 @@ def _declared(readme: Path) -> dict[str, dict[str, Any]]:
         entries = front.get("configs") or []
         return {entry["config_name"]: entry for entry in entries}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        line = str(error).splitlines()[0]
-        raise UserError(f"{readme}: the front matter has no readable `configs` ({line}).") from None
+        raise UserError(
+            f"{readme}: the front matter has no readable `configs` ({first_line(error)})."
+        ) from None
 
 
 def _patterns(form: dict[str, Any], folder: Path) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.data.files import Example, read
 from harness.data.layout import Layout
-from harness.errors import UserError, nearest
+from harness.errors import UserError, first_line, nearest
 
 
 class DataRoot:
@@ -141,9 +141,9 @@ def hub_errors(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise UserError(
-            f"cannot read {what} from the hub ({reason}); name a data root that holds it instead."
+            f"cannot read {what} from the hub ({first_line(error)}); name a data root that holds "
+            "it instead."
         ) from error
 
 

@@ -75,7 +75,7 @@ def _block(block: Block, position: int, pack: Pack | None) -> Tensors:
     tensors = rest(block, position)
     for matrix in block.matrices():
         path = module_name(block, position, matrix.name)
-        quantized = block.packed(matrix.name) if pack is not None else None
+        quantized = block.quantized(matrix.name) if pack is not None else None
         if pack is None or quantized is None:
             tensors[f"{path}.weight"] = block.weight(matrix)
         else:

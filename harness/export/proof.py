@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.export import compressed_tensors
 from harness.export.decoded import Decoded
 from harness.export.formats import FORMATS
@@ -173,9 +173,3 @@ def _different(name: str, mine: Tensor, theirs: Tensor, reader: str) -> UserErro
     else:
         how = f"differs by up to {float((mine.float() - theirs.float()).abs().max()):.3g}"
     return UserError(f"{name} of the export, as {reader} reads it, {how}; nothing was kept.")
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line without a full stop."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".!")

@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.errors import UserError, nearest, unknown
+from harness.errors import UserError, first_fault, first_line, nearest, unknown
 from harness.method.contract import Method
+from harness.method.source import Description, Reader, Unreadable
 
 GROUP = "moebench.methods"
 GONE = {
@@ -26,13 +27,23 @@ GONE = {
 
 
 @cache
-def _entries() -> dict[str, EntryPoint]:
+def entries() -> dict[str, EntryPoint]:
+    """Return the entry point of every installed method, by name."""
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def names() -> list[str]:
     """Names of all installed methods, without importing any."""
-    return sorted(_entries())
+    return sorted(entries())
+
+
+def descriptions() -> dict[str, Description | UserError]:
+    """Return docstring and options of every installed method, by name; or why it cannot be used.
+
+    A method is imported only where its source does not tell.
+    """
+    reader = Reader()
+    return {name: _description(reader, name, entries()[name]) for name in names()}
 
 
 def methods() -> dict[str, type[Method]]:
@@ -49,10 +60,9 @@ def method(name: str, *, where: str = "") -> type[Method]:
     if ".py:" in name:
         return _from_file(name, where)
     _refuse_gone(name, where)
-    if name not in _entries():
+    if name not in entries():
         raise unknown("method", name, names(), where=where)
-    found = _entries()[name].load()
-    return _checked(found, name, where)
+    return _checked(_loaded(name, where), name, where)
 
 
 def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
@@ -73,7 +83,8 @@ def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
     try:
         return kind(**options)
     except ValidationError as error:
-        raise UserError(f"{prefix}method {name!r}: {_sentence(error)}") from error
+        fault = first_fault(error, kind, noun="option")
+        raise UserError(f"{prefix}method {name!r}: {fault.text}.") from None
 
 
 def source_sha256(kind: type[Method]) -> str:
@@ -91,6 +102,29 @@ def source_sha256(kind: type[Method]) -> str:
     for file in files:
         content.update(file.read_bytes())
     return content.hexdigest()
+
+
+def _description(reader: Reader, name: str, point: EntryPoint) -> Description | UserError:
+    try:
+        return reader.describe(point.module, point.attr)
+    except Unreadable:
+        pass
+    try:
+        kind = method(name)
+    except UserError as error:
+        return error
+    return Description(inspect.getdoc(kind) or "", tuple(kind.model_fields))
+
+
+def _loaded(name: str, where: str) -> Any:
+    """What an entry point names."""
+    try:
+        return entries()[name].load()
+    except (ImportError, AttributeError, SyntaxError) as error:
+        prefix = f"{where}: " if where else ""
+        raise UserError(
+            f"{prefix}method {name!r} cannot be imported: {first_line(error)}."
+        ) from error
 
 
 def _refuse_gone(name: str, where: str) -> None:
@@ -120,7 +154,9 @@ def _from_file(name: str, where: str) -> type[Method]:
             spec.loader.exec_module(module)
         except (SyntaxError, ImportError) as error:
             del sys.modules[module_name]
-            raise UserError(f"{prefix}method file {file!r} cannot be imported: {error}.") from error
+            raise UserError(
+                f"{prefix}method file {file!r} cannot be imported: {first_line(error)}."
+            ) from error
     found = getattr(sys.modules[module_name], attribute, None)
     if found is None:
         raise UserError(f"{prefix}method file {file!r} has no class {attribute!r}.")
@@ -130,13 +166,5 @@ def _from_file(name: str, where: str) -> type[Method]:
 def _checked(found: Any, name: str, where: str) -> type[Method]:
     if not (inspect.isclass(found) and issubclass(found, Method)):
         prefix = f"{where}: " if where else ""
-        raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.contract.Method.")
+        raise UserError(f"{prefix}{name!r} is not a subclass of harness.method.Method.")
     return found
-
-
-def _sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    given = "" if first["type"] in ("missing", "value_error") else f" (given: {first['input']!r})"
-    return f"{f'option {place!r}: ' if place else ''}{message}{given}."

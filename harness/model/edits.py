@@ -11,10 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from harness.errors import Refused, UserError
+from harness.errors import Refused, UserError, first_fault
 from harness.model.editing import quantizing as packing
 from harness.model.editing import surgery
 from harness.model.families.family import Family
@@ -252,9 +252,9 @@ def parse(data: Mapping[str, Any], *, where: str) -> Edit:
         raise UserError(f"{where}: unknown edit {kind!r}; was it written by a newer moebench?")
     try:
         return EDITS[kind].model_validate(fields)
-    except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{where}: the edit {kind!r} is not valid: {reason}.") from error
+    except ValidationError as error:
+        fault = first_fault(error, EDITS[kind])
+        raise UserError(f"{where}: the edit {kind!r} is not valid: {fault.text}.") from None
 
 
 __all__ = [

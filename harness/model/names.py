@@ -36,9 +36,3 @@ def folder_of(ref: str) -> Path | None:
         f"model {ref!r}: no such folder, and not a hub id (owner/name). "
         f"Reference models: {', '.join(sorted(MODELS))}."
     )
-
-
-def _first(error: BaseException) -> str:
-    """The first line of an error's message, without a full stop."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UserError
-from harness.model.names import _first, folder_of
+from harness.errors import UserError, first_line
+from harness.model.names import folder_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,7 +43,7 @@ def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBa
             )
         return tokenizer
     except Exception as error:  # tokenizers raises a plain Exception for a corrupt file
-        raise UserError(f"the tokenizer of {ref} cannot be read: {_first(error)}.") from error
+        raise UserError(f"the tokenizer of {ref} cannot be read: {first_line(error)}.") from error
 
 
 def _forgets_bos(tokenizer: PreTrainedTokenizerBase, source: str | Path, here: bool) -> bool:

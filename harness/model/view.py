@@ -105,13 +105,13 @@ class Block:
         return self._slot(name).read()
 
     def packed_scheme(self, matrix: Matrix | str) -> Scheme | None:
-        """The scheme in which the weight is packed; None if it is not."""
+        """The scheme in which the weight is packed; None if it is dense."""
         name = matrix if isinstance(matrix, str) else matrix.name
         slot = find(self._structure, self.model.family, name)
         return slot.packed.scheme if slot is not None and slot.packed is not None else None
 
-    def packed(self, matrix: Matrix | str) -> Quantized | None:
-        """The weight as it is packed; None if it is not.
+    def quantized(self, matrix: Matrix | str) -> Quantized | None:
+        """The weight as codes on a grid, if it is packed; None if it is dense.
 
         Raises:
             Refused: the block has no such weight.

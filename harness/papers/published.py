@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, first_fault, unknown
 
 # Beside the packages in a checkout, and beside them in site-packages, since the wheel carries the
 # folder under the same name: one path is right for both, whatever folder the user is in.
@@ -185,9 +185,9 @@ def load(paper: str, folder: Path = FOLDER) -> dict[str, PrintedTable]:
         file = _File.model_validate(data)
         printed = [_table(file, sheet) for sheet in file.tables]
     except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise UserError(f"{path}: {place}: {fault['msg']}.") from None
+        fault = first_fault(error, _File)
+        place = ".".join(str(part) for part in fault.place)
+        raise UserError(f"{path}: {place}: {fault.text}.") from None
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: {error}") from None
     return {table.key: table for table in printed}

@@ -117,7 +117,7 @@ def check_task(name: str, where: str) -> None:
         raise unknown("task", name, every, where=where)
 
 
-def check_step(suite: Suite, step: Step, at: locate.Path) -> None:
+def check_step(suite: Suite, step: Step, at: locate.KeyPath) -> None:
     """Check that the method exists and takes these options; `at` is the step's place."""
     from harness.method import registry
 
@@ -133,7 +133,7 @@ def check_step(suite: Suite, step: Step, at: locate.Path) -> None:
     fill(method, step.options, text=suite.text, source=suite.source, at=at, what=what)
 
 
-def check_calibration(suite: Suite, step: Step, at: locate.Path) -> None:
+def check_calibration(suite: Suite, step: Step, at: locate.KeyPath) -> None:
     """Check that the corpus is known, or is a file."""
     from harness.calibration.corpora.draw import CORPORA
 

@@ -23,11 +23,11 @@ STAND_IN: Mapping[str, Any] = {
 threads do not help models this small."""
 
 
-class _Form(BaseModel):
+class Form(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class CalibrationForm(_Form):
+class CalibrationForm(Form):
     """The tokens a step looks at."""
 
     ref: str = "reference"
@@ -42,7 +42,7 @@ class CalibrationForm(_Form):
     drew."""
 
 
-class PublishedForm(_Form):
+class PublishedForm(Form):
     """The table of a paper that the suite's rows belong to."""
 
     table: str
@@ -51,7 +51,7 @@ class PublishedForm(_Form):
     """The table's labels of the suite's baseline; None for "baseline", where the table has it."""
 
 
-class StandInForm(_Form):
+class StandInForm(Form):
     """What else changes where reference models stand in for a suite's own."""
 
     calibration: CalibrationForm = CalibrationForm(sequences=64, length=256)
@@ -64,7 +64,7 @@ class StandInForm(_Form):
     """Options of every step of a method, by the method's name."""
 
 
-class _RecipeForm(_Form):
+class RecipeForm(Form):
     name: str = Field(min_length=1)
     steps: tuple[dict[str, Any], ...] = Field(min_length=1)
     seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
@@ -72,18 +72,18 @@ class _RecipeForm(_Form):
     published: str | dict[str, str | float] | None = None
 
 
-class _RecipeFileForm(_Form):
+class RecipeFileForm(Form):
     steps: tuple[dict[str, Any], ...] = Field(min_length=1)
     calibration: CalibrationForm | None = None
 
 
-class _SuiteForm(_Form):
+class SuiteForm(Form):
     title: str = ""
     models: tuple[str, ...] = Field(min_length=1)
     weights: Weights = "stored"
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     protocol: Protocol = Protocol()
     calibration: CalibrationForm = CalibrationForm()
-    recipes: tuple[_RecipeForm, ...] = ()
+    recipes: tuple[RecipeForm, ...] = ()
     published: PublishedForm | None = None
     reference: StandInForm = StandInForm()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 """Keys and list indices from the root, e.g. ("recipes", 1, "steps", 0, "keep")."""
 
 _BLANK = re.compile(r"(?:\s|#[^\n]*)*")
@@ -24,14 +24,14 @@ _STRING = re.compile(
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 
 
-def lines(text: str) -> dict[Path, int]:
+def lines(text: str) -> dict[KeyPath, int]:
     """The line, from 1, of every table, key and list element of a valid TOML document."""
     scanner = _Scanner(text)
     scanner.document()
     return scanner.found
 
 
-def line_of(found: dict[Path, int], path: Path) -> int:
+def line_of(found: dict[KeyPath, int], path: KeyPath) -> int:
     """The line of `path`, or of its nearest enclosing table that is written down."""
     while path and path not in found:
         path = path[:-1]
@@ -42,11 +42,11 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
-        self.found: dict[Path, int] = {(): 1}
-        self.elements: dict[Path, int] = {}  # of [[arrays of tables]]
+        self.found: dict[KeyPath, int] = {(): 1}
+        self.elements: dict[KeyPath, int] = {}  # of [[arrays of tables]]
 
     def document(self) -> None:
-        table: Path = ()
+        table: KeyPath = ()
         self.blank()
         while self.position < len(self.text):
             if self.text.startswith("[[", self.position):
@@ -57,12 +57,12 @@ class _Scanner:
                 self.pair(table)
             self.blank()
 
-    def header(self, brackets: int) -> Path:
+    def header(self, brackets: int) -> KeyPath:
         line = self.line()
         self.position += brackets
         self.blank()
         *parents, last = self.key()
-        path: Path = ()
+        path: KeyPath = ()
         for part in parents:
             path = self.current((*path, part), line)
         path = (*path, last)
@@ -73,14 +73,14 @@ class _Scanner:
         self.position += brackets
         return self.current(path, line)
 
-    def current(self, path: Path, line: int) -> Path:
+    def current(self, path: KeyPath, line: int) -> KeyPath:
         """`path`, or its last element when it is an array of tables."""
         if path in self.elements:
             path = (*path, self.elements[path])
         self.found.setdefault(path, line)
         return path
 
-    def pair(self, table: Path) -> None:
+    def pair(self, table: KeyPath) -> None:
         line = self.line()
         path = table
         for part in self.key():
@@ -91,7 +91,7 @@ class _Scanner:
         self.blank()
         self.value(path)
 
-    def value(self, path: Path) -> None:
+    def value(self, path: KeyPath) -> None:
         opening = self.text[self.position]
         if opening == "[":
             self.array(path)
@@ -103,7 +103,7 @@ class _Scanner:
             )
             self.position = match.end() if match else len(self.text)
 
-    def array(self, path: Path) -> None:
+    def array(self, path: KeyPath) -> None:
         self.position += 1
         index = 0
         while self.more("]"):
@@ -111,7 +111,7 @@ class _Scanner:
             self.value((*path, index))
             index += 1
 
-    def inline_table(self, path: Path) -> None:
+    def inline_table(self, path: KeyPath) -> None:
         self.position += 1
         while self.more("}"):
             self.pair(path)

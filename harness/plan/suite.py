@@ -22,8 +22,8 @@ from harness.plan.forms import (
     PublishedForm,
     StandInForm,
     Weights,
-    _RecipeFileForm,
-    _SuiteForm,
+    RecipeFileForm,
+    SuiteForm,
 )
 from harness.plan.strict import fill
 from harness.records.protocol import Protocol
@@ -93,9 +93,11 @@ class Suite:
         """Whether the models' weights are drawn at random."""
         return self.weights == "random"
 
-    def where_model(self, number: int) -> str:
-        """Where a model was named."""
-        return "--models" if self.moved else self.where("models", number)
+    def model_error(self, number: int, sentence: str) -> UserError:
+        """Return the error for one of the models, with the place where it was named."""
+        if self.moved:
+            return UserError(sentence, argument="models")
+        return UserError(f"{self.where('models', number)}: {sentence}")
 
     def on(self, models: Sequence[str]) -> Self:
         """The same recipes on other models, as a suite of another name.
@@ -117,7 +119,8 @@ class Suite:
             return moved
         if not all(shipped):
             raise UserError(
-                "--models: reference models and others need different protocols; run them apart."
+                "reference models and others need different protocols; run them apart.",
+                argument="models",
             )
         protocol = {**self.protocol.model_dump(mode="json"), **STAND_IN, **self.reference.protocol}
         at = (REFERENCE, "protocol")
@@ -172,7 +175,7 @@ class Suite:
         """
         text, source = _read(path), _shown(path)
         data = _tables(text, source)
-        form = fill(_RecipeFileForm, data, text=text, source=source)
+        form = fill(RecipeFileForm, data, text=text, source=source)
         if form.calibration:
             calibration = form.calibration
         draft = cls(path.stem, path.stem, (), (), Protocol(), text, source)
@@ -187,7 +190,7 @@ class Suite:
     def parse(cls, text: str, *, name: str, source: str) -> Self:
         """A suite from TOML text; `source` is what errors call the file."""
         data = _tables(text, source)
-        form = fill(_SuiteForm, data, text=text, source=source)
+        form = fill(SuiteForm, data, text=text, source=source)
         draft = cls(
             name,
             form.title or name,
@@ -227,7 +230,7 @@ class Suite:
 
 
 def _step(
-    raw: Mapping[str, Any], calibration: CalibrationForm, draft: Suite, at: locate.Path
+    raw: Mapping[str, Any], calibration: CalibrationForm, draft: Suite, at: locate.KeyPath
 ) -> Step:
     options = dict(raw)
     if not isinstance(options.get("method"), str):

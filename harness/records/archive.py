@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.records.reading import damaged, fault, parse_record, record_text
+from harness.errors import first_fault
+from harness.records.reading import damaged, parse_record, record_text
 from harness.records.record import Item, Record
 
 _AGAIN = "Fetch it again, or delete it to have its cells run again."
@@ -66,7 +67,7 @@ class Archive:
             try:
                 parsed = Outcome.model_validate_json(line)
             except ValidationError as error:
-                raise damaged(where, fault(error), _AGAIN) from None
+                raise damaged(where, first_fault(error, Outcome).text, _AGAIN) from None
             items.setdefault(parsed.cell, []).append(parsed.outcome)
         return items
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, first_fault
 from harness.records.record import FORMAT, Record
 
 AGAIN = "Delete it to have its cell run again."
@@ -52,7 +52,7 @@ def parse_record(data: bytes, where: str, remedy: str = AGAIN) -> Record:
         if format_ == FORMAT:
             return Record.model_validate_json(data)
     except ValidationError as error:
-        raise damaged(where, fault(error), remedy) from None
+        raise damaged(where, first_fault(error, Record).text, remedy) from None
     raise UserError(
         f"{where}: has record format {format_}, and this moebench reads {FORMAT}. "
         f"Use the moebench that wrote it. {remedy}"
@@ -75,15 +75,3 @@ def damaged(where: Path | str, why: str, remedy: str = AGAIN) -> UserError:
     """Return the sentence for a damaged file."""
     return UserError(f"{where}: damaged ({why}). {remedy}")
 
-
-def fault(error: ValidationError) -> str:
-    """Return the first fault of a text that was to be a record, an item or a plan."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    if first["type"] == "json_invalid":
-        return "no JSON, or cut short"
-    if first["type"] == "missing":
-        return f"it has no field {field!r}"
-    if first["type"] == "extra_forbidden":
-        return f"it has a field {field!r} that nothing here knows"
-    return f"field {field!r} has the wrong value" if field else "no JSON object"

@@ -26,10 +26,10 @@ from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import UserError
+from harness.errors import UserError, first_fault
 from harness.records.archive import Archive, pack_items, pack_records
 from harness.records.protocol import Protocol
-from harness.records.reading import damaged, fault, read_record, record_text
+from harness.records.reading import damaged, read_record, record_text
 from harness.records.record import Item, Record
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -95,7 +95,7 @@ class Store:
             owner = lock.read().strip() or "unknown"
             raise UserError(
                 f"{self.folder}: process {owner} is running a suite here. "
-                "Wait for it, or choose another folder with --results."
+                "Wait for it, or choose another results folder."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -147,7 +147,7 @@ class Store:
         except (OSError, EOFError, zlib.error):
             raise damaged(path, "it cannot be unpacked to its end", _REDO) from None
         except ValidationError as error:
-            raise damaged(path, fault(error), _REDO) from None
+            raise damaged(path, first_fault(error, Item).text, _REDO) from None
 
     def write(self, record: Record, items: Sequence[Item] = ()) -> None:
         """Store a cell's result; the record comes last, so it never stands without its items."""
@@ -196,7 +196,8 @@ class Store:
         try:
             return Plan.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise damaged(path, fault(error), "Run the suite again to rewrite it.") from None
+            remedy = "Run the suite again to rewrite it."
+            raise damaged(path, first_fault(error, Plan).text, remedy) from None
 
     def planned(self) -> list[Record]:
         """Return the records of the plan, in its order, under the present names of their rows."""

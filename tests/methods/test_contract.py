@@ -14,7 +14,7 @@ from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
 from harness.measure.size import measure_size
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build, method, methods, names
 from harness.model.edits import (
     EDITS,
@@ -57,7 +57,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "m-smoe": [{"keep": 4}],
     "hc-smoe": [{"keep": 4}],
     "svd": [{"ratio": 0.4}],
-    "svd-llm": [{"ratio": 0.4, "propagate": "compressed"}],
+    "svd-llm": [{"ratio": 0.4, "propagate": "edited"}],
     "wanda": [{"pattern": "2:4", "targets": ["experts", "attention"]}, {"sparsity": 0.5}],
     "sparsegpt": [{"pattern": "2:4", "propagate": "original"}, {"sparsity": 0.5}],
     "magnitude": [{"sparsity": 0.5}],
@@ -77,7 +77,7 @@ Calibrate = Callable[..., Calibration]
 
 
 def run(model: MoEModel, calibration: Calibration, name: str, options: dict[str, Any]) -> MoEModel:
-    compress(model, [Step(build(name, options), calibration)])
+    compress(model, [BoundStep(build(name, options), calibration)])
     return model
 
 
@@ -217,7 +217,7 @@ def test_an_expert_that_saw_no_token(
         row = gate.weight.data
         row[4] = -row.abs().max() * torch.sign(row.sum(0))
     tokens = calibration(sequences=1)
-    reports = compress(model, [Step(build(name, options), tokens)])
+    reports = compress(model, [BoundStep(build(name, options), tokens)])
     assert torch.isfinite(logits(model)).all()
     unseen = any(not int(count.count.min()) for count in tokens.coverage.values())
     assert unseen == any("no token of calibration" in warning for warning in reports[0].warnings)

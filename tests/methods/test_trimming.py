@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.walk import Calibration
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.edits import DropMoE, KeepExperts, SetWeights
 from harness.model.view import MoEModel
@@ -23,7 +23,7 @@ Calibrate = Callable[..., Calibration]
 def run(
     model: MoEModel, calibration: Calibration, method: str, **options: Any
 ) -> tuple[MoEModel, StepReport]:
-    [report] = compress(model, [Step(build(method, options), calibration)])
+    [report] = compress(model, [BoundStep(build(method, options), calibration)])
     return model, report
 
 
@@ -38,10 +38,10 @@ def masses(model: MoEModel, calibration: Calibration) -> dict[int, Tensor]:
 
 def without_lowest(model: MoEModel, calibration: Calibration, blocks: list[int]) -> KeepExperts:
     """The edit that drops the lowest-scoring expert of all in these blocks."""
-    found = masses(model, calibration)
+    scores = masses(model, calibration)
     layers = {block.index: block.experts for block in model.blocks}
     places = [(block, expert) for block in blocks for expert in layers[block]]
-    block, worst = min(places, key=lambda place: float(found[place[0]][place[1]]))
+    block, worst = min(places, key=lambda place: float(scores[place[0]][place[1]]))
     return KeepExperts(block=block, experts=tuple(e for e in layers[block] if e != worst))
 
 

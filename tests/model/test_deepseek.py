@@ -22,14 +22,14 @@ from harness.errors import UserError
 from harness.evaluate.tasks import evaluate_tasks
 from harness.measure.flops import measure_flops
 from harness.measure.size import measure_size
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import DropBlock
 from harness.model.files.artifact import load, save
 from harness.model.files.audit import audit
 from harness.model.files.identity import describe, read_config
 from harness.model.files.opening import open_meta, open_model
-from harness.model.view import MoEModel
+from tests.model.decoding import check_cached, logits
 
 HIDDEN, HEADS, FFN, EXPERT, EXPERTS, SHARED, BLOCKS, VOCABULARY = 16, 2, 24, 12, 6, 2, 4, 53
 CONFIG: dict[str, Any] = {
@@ -172,11 +172,6 @@ def attention(weights: dict[str, Tensor], at: str, x: Tensor) -> Tensor:
     return out @ weights[f"{at}.self_attn.o_proj.weight"].T
 
 
-def logits(model: MoEModel, ids: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model.lm(ids).logits  # type: ignore[no-any-return]
-
-
 @pytest.mark.parametrize("renormalise", [False, True])
 @pytest.mark.parametrize("experts", ["grouped_mm", "eager"])
 def test_a_published_checkpoint_is_what_the_paper_says(
@@ -216,14 +211,7 @@ def test_cached_generation_equals_uncached(
     model = open_model(str(folder))
     for block in drop:
         model.apply(DropBlock(block=block))
-    cache, steps = None, []
-    with torch.no_grad():
-        for position in range(ids.shape[1]):
-            token = ids[:, position : position + 1]
-            out = model.lm(token, past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
-            steps.append(out.logits)
-    torch.testing.assert_close(torch.cat(steps, 1), logits(model, ids), atol=2e-5, rtol=0)
+    check_cached(model, ids)
     generate: Any = model.lm.generate
     generated = generate(ids, max_new_tokens=4, min_new_tokens=4, do_sample=False, pad_token_id=0)
     assert generated.shape == (2, 28)
@@ -248,7 +236,7 @@ def test_compressed_saved_reloaded(
     tmp_path: Path,
 ) -> None:
     model = open_model(str(folder))
-    compress(model, [Step(build(name, options), calibration())])
+    compress(model, [BoundStep(build(name, options), calibration())])
     before = logits(model, ids)
     assert not torch.equal(before, logits(open_model(str(folder)), ids))
     save(model, tmp_path / "artifact")
@@ -256,7 +244,7 @@ def test_compressed_saved_reloaded(
     assert torch.equal(logits(again, ids), before)
     assert audit(again, tmp_path / "artifact")["blocks"] == len(model.numbers)
     dry = open_meta(str(folder))
-    compress(dry, [Step(build(name, options), calibration(sequences=0))])
+    compress(dry, [BoundStep(build(name, options), calibration(sequences=0))])
     if name in ("random", "eep"):  # the others choose by what they measure
         assert measure_size(dry, None).parameters == measure_size(again, None).parameters
 

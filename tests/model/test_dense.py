@@ -19,7 +19,7 @@ from harness.evaluate.perplexity import perplexity
 from harness.evaluate.tasks import evaluate_tasks
 from harness.measure.flops import measure_flops
 from harness.measure.size import measure_size
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import DropBlock, DropMoE, KeepExperts, SetWeights
 from harness.model.files.artifact import load, save
@@ -27,6 +27,7 @@ from harness.model.files.audit import audit
 from harness.model.files.identity import describe
 from harness.model.files.opening import open_meta, open_model
 from harness.model.view import Block, MoEModel
+from tests.model.decoding import check_cached, logits
 from tests.models import from_config, tiny_config
 
 FAMILIES = ("llama", "mistral", "qwen2")
@@ -49,11 +50,6 @@ def folder(family: str, random_lm: Callable[..., PreTrainedModel], tmp_path: Pat
             parameter.data.normal_(0, 0.3, generator=generator)
     lm.save_pretrained(tmp_path / family)
     return tmp_path / family
-
-
-def logits(model: MoEModel, ids: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model.lm(ids).logits  # type: ignore[no-any-return]
 
 
 def test_blocks_have_matrices_and_no_experts(folder: Path, family: str) -> None:
@@ -91,7 +87,7 @@ def test_block_drop_saved_and_reloaded(
 ) -> None:
     model = open_model(str(folder))
     whole = measure_size(model, None).parameters
-    compress(model, [Step(build("block-drop", {"drop": drop, "mode": mode}), calibration())])
+    compress(model, [BoundStep(build("block-drop", {"drop": drop, "mode": mode}), calibration())])
     assert len(model.numbers) == 4 - drop
     before = logits(model, ids)
     save(model, tmp_path / "artifact")
@@ -122,14 +118,7 @@ def test_cached_generation_equals_uncached_after_block_drop(
 ) -> None:
     model = open_model(str(folder))
     model.apply(DropBlock(block=dropped))
-    cache, steps = None, []
-    with torch.no_grad():
-        for position in range(ids.shape[1]):
-            token = ids[:, position : position + 1]
-            out = model.lm(token, past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
-            steps.append(out.logits)
-    torch.testing.assert_close(torch.cat(steps, 1), logits(model, ids), atol=2e-5, rtol=0)
+    check_cached(model, ids)
 
 
 def test_without_its_mlp_a_block_is_its_attention(folder: Path, ids: Tensor) -> None:

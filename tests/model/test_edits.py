@@ -30,6 +30,7 @@ from harness.model.files.artifact import load, save
 from harness.model.files.audit import audit
 from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import Block, MoEModel
+from tests.model.decoding import check_cached, logits
 from tests.models import from_config, tiny_config
 
 BLOCK = 2  # has experts in every family
@@ -108,11 +109,6 @@ def _factors(weight: Tensor | None) -> tuple[Tensor, Tensor]:
     u, s, v = torch.linalg.svd(weight, full_matrices=False)
     rank = 3 if weight.shape[0] > 16 else 5
     return u[:, :rank] * s[:rank], v[:rank]
-
-
-def logits(model: MoEModel, ids: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model.lm(ids).logits  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "deepseek_v2"])
@@ -198,16 +194,8 @@ def test_cached_generation_equals_uncached_after_block_drop(
 ) -> None:
     model = tiny(family)
     model.apply(DropBlock(block=dropped))
-    lm = model.lm
-    with torch.no_grad():
-        full = lm(ids, use_cache=False).logits
-        cache, steps = None, []
-        for position in range(ids.shape[1]):
-            out = lm(ids[:, position : position + 1], past_key_values=cache, use_cache=True)
-            cache = out.past_key_values
-            steps.append(out.logits)
-    torch.testing.assert_close(torch.cat(steps, 1), full, atol=2e-5, rtol=0)
-    generate: Any = lm.generate
+    check_cached(model, ids)
+    generate: Any = model.lm.generate
     generated = generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)
     assert generated.shape == (2, 28)
 

@@ -13,15 +13,11 @@ from harness.measure.flops import measure_flops
 from harness.model.edits import KeepExperts, LowRank, MergeExperts, SkipExperts
 from harness.model.layers.experts import Experts
 from harness.model.view import Block, MoEModel
+from tests.model.decoding import logits
 
 Tiny = Callable[..., MoEModel]
 BLOCK = 2
 RENORMALISE = ("mixtral", "qwen3_moe")
-
-
-def logits(model: MoEModel, ids: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model.lm(ids).logits  # type: ignore[no-any-return]
 
 
 def layer_output(model: MoEModel, x: Tensor) -> Tensor:

@@ -130,13 +130,13 @@ def test_a_model_runs_packed_as_if_dequantised(
 
 def test_in_any_order_or_refused_in_a_sentence(tiny: Tiny, tmp_path: Path) -> None:
     model = quantize(tiny("qwen2_moe"), Scheme(group=8))
-    codes = Block(model, 1).packed("experts.3.up")
+    codes = Block(model, 1).quantized("experts.3.up")
     assert codes is not None
     model.apply(KeepExperts(block=1, experts=(0, 3, 4, 5)))
     model.apply(KeepExperts(block=2, experts=(1, 2, 4, 5), router="mask"))
     model.apply(SkipExperts(block=2, beta=0.4))
     model.apply(DropBlock(block=0))
-    kept = Block(model, 1).packed("experts.3.up")
+    kept = Block(model, 1).quantized("experts.3.up")
     assert kept is not None
     assert torch.equal(kept.codes, codes.codes)
     weight = Block(model, 1).weight("experts.3.up")
@@ -167,7 +167,7 @@ def test_factors_are_packed_too(tiny: Tiny, tmp_path: Path) -> None:
             low[matrix.name] = (u[:, :rank] * s[:rank], v[:rank])
         model.apply(LowRank.of(index, low))
     quantize(model, Scheme(bits=8, group=2), ("experts", "attention"))
-    assert Block(model, 0).packed("experts.1.gate.v") is not None
+    assert Block(model, 0).quantized("experts.1.gate.v") is not None
     save(model, tmp_path / "artifact")
     again = load(tmp_path / "artifact")
     assert torch.equal(logits(again), logits(model))

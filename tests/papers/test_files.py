@@ -64,7 +64,7 @@ def test_the_file_itself_is_well_formed(write: Write) -> None:
     ("old", "new", "sentence"),
     [
         ("[paper]", "[paper", "paper.toml: "),
-        ("year = 2024\n", "", "paper.year: Field required"),
+        ("year = 2024\n", "", "paper.year: 'year' is missing."),
         ('arxiv = "2401.00001"', 'arxiv = "2401"', "paper.arxiv: "),
         ('metric = "acc"', 'metric = "accuracy"', "metric: "),
         ('title = "Only one number"', 'name = "x"', "tables.0.title: "),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.plan.lines import Path, line_of, lines
+from harness.plan.lines import KeyPath, line_of, lines
 
 DOCUMENT = '''# a comment with [brackets] = and { braces }
 title = "a # is no comment"  # this one is
@@ -40,7 +40,7 @@ name = "second"
 '''
 
 
-def paths(value: Any, at: Path = ()) -> Iterator[Path]:
+def paths(value: Any, at: KeyPath = ()) -> Iterator[KeyPath]:
     yield at
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -73,7 +73,7 @@ def test_every_key_has_a_line_and_there_is_no_other() -> None:
         (("recipes", 1, "steps", 1, "calibration", "length"), 27),
     ],
 )
-def test_lines(path: Path, line: int) -> None:
+def test_lines(path: KeyPath, line: int) -> None:
     assert lines(DOCUMENT)[path] == line
 
 

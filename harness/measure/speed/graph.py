@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.errors import first_line
 from harness.measure.nvml import Joules
 from harness.measure.speed.runtime import Generation
 
@@ -110,8 +111,7 @@ def capture(step: Replay, rewind: Callable[[], None]) -> Replay:
         with torch.cuda.graph(graph):
             out = step()
     except RuntimeError as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise NotCaptured(reason) from error
+        raise NotCaptured(first_line(error)) from error
 
     def replay() -> Tensor:
         graph.replay()

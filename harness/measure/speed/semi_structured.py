@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from harness.errors import first_line
 from harness.measure.moe_layers import moe_layers
 from harness.model.layers.bank import Bank
 from harness.model.layers.experts import Experts
@@ -91,7 +92,7 @@ def semi_structured(lm: PreTrainedModel) -> Iterator[str | None]:
                 undo.callback(swap(module))
                 done += 1
             except (RuntimeError, NotImplementedError) as error:
-                refused.add(str(error).strip().splitlines()[0].rstrip("."))
+                refused.add(first_line(error))
         what = f"{done} of {len(linears) + len(layers)} modules masked in 2:4 ran semi-structured"
         yield f"{what}; the others dense: {'; '.join(sorted(refused))}." if refused else f"{what}."
 

@@ -1,4 +1,4 @@
-"""Training.
+"""Training inside a method: a model checked out, adapters, batches of calibration tokens.
 
 Imports calibration, errors, model.
 """

@@ -61,12 +61,12 @@ class Slot:
 
     @property
     def packed(self) -> Packed | None:
-        """The module that holds the weight, if it is packed."""
+        """The module that holds the weight, if it is packed; None if it is dense."""
         held = getattr(self.module, self.parameter)
         return held if isinstance(held, Packed) else None
 
     def quantized(self) -> Quantized | None:
-        """The weight as it is packed; None if it is not."""
+        """The weight as codes on a grid, if it is packed; None if it is dense."""
         packed = self.packed
         if packed is None:
             return None

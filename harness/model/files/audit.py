@@ -59,7 +59,7 @@ def audit(model: MoEModel, folder: Path | None) -> dict[str, Any]:
         **model.describe(),
         "parameters": weights(model.lm),
         "base_parameters": sum(parameter.numel() for parameter in base.parameters()),
-        "quantized": quantized_shares(model),
+        "quantized": _packed_shares(model),
     }
     return facts if folder is None else {**facts, **_on_disk(model, folder)}
 
@@ -75,7 +75,7 @@ def _on_disk(model: MoEModel, folder: Path) -> dict[str, Any]:
     }
 
 
-def quantized_shares(model: MoEModel) -> dict[str, float]:
+def _packed_shares(model: MoEModel) -> dict[str, float]:
     """The share of packed matrices in each part of the blocks that has any."""
     total: Counter[str] = Counter()
     packed: Counter[str] = Counter()
@@ -108,7 +108,7 @@ def _check(model: MoEModel, edit: Edit, folder: Path) -> None:
     elif isinstance(edit, LowRank):
         _ranks(block, edit, folder)
     elif isinstance(edit, QuantizeWeights) and not edit.simulated:
-        _packed(block, edit, folder)
+        _schemes(block, edit, folder)
 
 
 def _ranks(block: Block, edit: LowRank, folder: Path) -> None:
@@ -120,12 +120,12 @@ def _ranks(block: Block, edit: LowRank, folder: Path) -> None:
             _claim(actual == rank, f"block {block.index}: {name} has rank {actual}", folder)
 
 
-def _packed(block: Block, edit: QuantizeWeights, folder: Path) -> None:
+def _schemes(block: Block, edit: QuantizeWeights, folder: Path) -> None:
     for name in edit.matrices:
         if block.has(name):
             scheme = block.packed_scheme(name)
             where = f"block {block.index}: {name}"
-            _claim(scheme == edit.scheme, f"{where} is {scheme or 'not quantized'}", folder)
+            _claim(scheme == edit.scheme, f"{where} is {scheme or 'not packed'}", folder)
 
 
 def _counts(block: Block, folder: Path) -> None:

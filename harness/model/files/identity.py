@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError, unknown
+from harness.errors import UserError, first_line, unknown
 from harness.model.checkpoint import checkpoint_sha256, read_json
 from harness.model.families.shipped import config_file
-from harness.model.names import EDITS_FILE, _first, folder_of
+from harness.model.names import EDITS_FILE, folder_of
 from harness.records.record import ModelInfo
 
 
@@ -100,4 +100,6 @@ def read_config(ref: str, *, offline: bool = False) -> Any:
             here or ref, trust_remote_code=False, local_files_only=here is not None
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"the configuration of {ref} cannot be read: {_first(error)}.") from error
+        raise UserError(
+            f"the configuration of {ref} cannot be read: {first_line(error)}."
+        ) from error

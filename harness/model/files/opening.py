@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.model.checkpoint import weight_files
 from harness.model.files.identity import describe, read_config
 from harness.model.files.skeleton import _implementations, build_on_meta
-from harness.model.names import EDITS_FILE, _first, folder_of
+from harness.model.names import EDITS_FILE, folder_of
 from harness.model.tokenizer import tokenizer_source
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
             **options,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{source} cannot be loaded: {_first(error)}.") from error
+        raise UserError(f"{source} cannot be loaded: {first_line(error)}.") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(str(key) for key in report.get(kind) or ())
         if keys:

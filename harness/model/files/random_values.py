@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from harness.model.layers import packed
-from harness.model.layers.packed import Packed
+from harness.model.layers.packed import Packed, settle
 from harness.model.view import MoEModel
 
 STD = 0.02
@@ -57,7 +56,7 @@ def materialise(
     model.frame.tie_weights()
     model.settle()
     for module in _modules(model):
-        packed.settle(module)
+        settle(module)
     model.refresh()
 
 
@@ -131,16 +130,17 @@ class _Drawn:
         self.dtype = dtype
         self.generator = torch.Generator(device).manual_seed(seed)
         self._loans = loans
-        self._found: dict[int, tuple[Tensor, Tensor]] = {}  # the old one kept, or its id is reused
+        # By id; the old one is kept, or its id is used again.
+        self._replaced: dict[int, tuple[Tensor, Tensor]] = {}
 
     def fill(self, module: nn.Module) -> None:
         """Replace a module's own parameters and buffers that are on the meta device."""
         for held in (module._parameters, module._buffers):
             for name, tensor in held.items():
                 if tensor is not None and tensor.is_meta:
-                    if id(tensor) not in self._found:
-                        self._found[id(tensor)] = tensor, self._like(module, name, tensor)
-                    held[name] = self._found[id(tensor)][1]  # type: ignore[assignment]
+                    if id(tensor) not in self._replaced:
+                        self._replaced[id(tensor)] = tensor, self._like(module, name, tensor)
+                    held[name] = self._replaced[id(tensor)][1]  # type: ignore[assignment]
 
     def _like(self, module: nn.Module, name: str, tensor: Tensor) -> Tensor:
         dtype = self.dtype if self.dtype and tensor.is_floating_point() else tensor.dtype

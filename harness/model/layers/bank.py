@@ -129,9 +129,9 @@ class Bank(nn.Module):
 
 def _stack(parts: Sequence[Part]) -> Part:
     """Matrices of one key, stacked."""
-    packed = [part for part in parts if isinstance(part, Quantized)]
-    if packed:
-        return scheme.stack(packed)
+    quantized = [part for part in parts if isinstance(part, Quantized)]
+    if quantized:
+        return scheme.stack(quantized)
     return torch.stack([part for part in parts if isinstance(part, Tensor)])
 
 

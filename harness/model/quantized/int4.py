@@ -1,11 +1,11 @@
 """4-bit products on the CPU, and the order in which torch's kernel wants codes.
 
-`aten::_weight_int4pack_mm_for_cpu` multiplies bfloat16 rows with packed weights. Rows of the weight
+`aten::_weight_int4pack_mm_for_cpu` multiplies bfloat16 rows with 4-bit codes. Rows of the weight
 are taken in blocks, 64 or 32 of them as the processor has it; a byte holds a row of the block's
-first half and, in its upper half, the row of the second half at the same place. Which block it is
-is found out by packing one small matrix, so an order that nobody here knows is never misread: the
-kernel is then not used. Where the order is that of AVX2, `harness.model.quantized.native`
-multiplies instead.
+first half and, in its upper half, the row of the second half at the same place. How many rows a
+block has is read off one small matrix that torch itself converts, so an order that nobody here
+knows is never misread: the kernel is then not used. Where the order is that of AVX2,
+`harness.model.quantized.native` multiplies instead.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ BLOCKS = (64, 32)
 def block_rows() -> int | None:
     """Rows of a block on this processor; None where the order is none of those known here."""
     codes = torch.arange(64 * 32, dtype=torch.int32).view(64, 32) * 7 % 16
-    packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
+    theirs = torch.ops.aten._convert_weight_to_int4pack_for_cpu(codes, 1)
     for rows in BLOCKS:
-        if torch.equal(interleave(codes.to(torch.uint8), rows).flatten(), packed.flatten()):
+        if torch.equal(interleave(codes.to(torch.uint8), rows).flatten(), theirs.flatten()):
             return rows
     return None
 
@@ -52,14 +52,14 @@ def interleave(codes: Tensor, rows: int) -> Tensor:
     """Codes uint8 [..., outputs, inputs] in the kernel's order, [..., outputs, inputs / 2]."""
     *outer, outputs, inputs = codes.shape
     blocks = codes.reshape(*outer, outputs // rows, 2, rows // 2, inputs).mT
-    packed = blocks[..., 0, :, :] | (blocks[..., 1, :, :] << 4)  # [..., blocks, inputs, rows / 2]
-    return packed.reshape(*outer, outputs, inputs // 2)
+    pairs = blocks[..., 0, :, :] | (blocks[..., 1, :, :] << 4)  # [..., blocks, inputs, rows / 2]
+    return pairs.reshape(*outer, outputs, inputs // 2)
 
 
-def transposed(packed: Tensor, rows: int) -> Tensor:
-    """Codes uint8 [..., inputs, outputs], out of the kernel's order."""
-    *outer, outputs, half = packed.shape
-    blocks = packed.view(*outer, outputs // rows, 2 * half, rows // 2).movedim(-3, -2)
+def transposed(codes: Tensor, rows: int) -> Tensor:
+    """Codes in the kernel's order, [..., outputs, inputs / 2], as uint8 [..., inputs, outputs]."""
+    *outer, outputs, half = codes.shape
+    blocks = codes.view(*outer, outputs // rows, 2 * half, rows // 2).movedim(-3, -2)
     return torch.stack([blocks & 15, blocks >> 4], -2).reshape(*outer, 2 * half, outputs)
 
 
@@ -76,17 +76,17 @@ def zeros_of(scales: Tensor, shifts: Tensor) -> Tensor:
     return (MIDDLE - shifts.float() / scales.float()).round().to(torch.uint8)
 
 
-def linear(x: Tensor, packed: Tensor, scales: Tensor, group: int) -> Tensor:
+def linear(x: Tensor, codes: Tensor, scales: Tensor, group: int) -> Tensor:
     """Rows times a matrix, x W^T, bfloat16 [rows, outputs].
 
     Args:
         x: bfloat16 [rows, inputs].
-        packed: uint8 [outputs, inputs / 2], in the kernel's order.
+        codes: uint8 [outputs, inputs / 2], in the kernel's order.
         scales: As `scales_and_shifts` gives them for one matrix.
         group: Inputs per group.
     """
     own = native.product() if block_rows() == native.ROWS else None
     if own is not None:
-        return own(x, packed, scales, group)
-    out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, packed, group, scales)
+        return own(x, codes, scales, group)
+    out: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, codes, group, scales)
     return out

@@ -1,4 +1,4 @@
-"""Packed training rows: documents one after the other, nothing between them."""
+"""Training rows: documents one after the other, nothing between them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Batch(NamedTuple):
 
 
 class TrainingRow(NamedTuple):
-    """One row while it is packed."""
+    """One row while it is filled."""
 
     tokens: list[int]
     weights: list[float]
@@ -41,8 +41,8 @@ class Batches:
 
     def draw(self, blend: float, length: int, rows: int) -> Batch:
         """A batch of `rows` rows of `length` tokens."""
-        packed = [self._row(blend, length) for _ in range(rows)]
-        tokens, weights, kinds = zip(*packed, strict=True)
+        filled = [self._row(blend, length) for _ in range(rows)]
+        tokens, weights, kinds = zip(*filled, strict=True)
         return Batch(torch.tensor(tokens), torch.tensor(weights), torch.tensor(kinds))
 
     def _row(self, blend: float, length: int) -> TrainingRow:

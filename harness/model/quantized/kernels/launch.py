@@ -55,25 +55,27 @@ def grouped_rows(x: Tensor, slots: Tensor | Tiles, weight: Tensor | Quantized) -
     Raises:
         ValueError: shapes or dtypes do not fit.
     """
-    packed = weight if isinstance(weight, Quantized) else None
+    quantized = weight if isinstance(weight, Quantized) else None
     codes = weight.codes if isinstance(weight, Quantized) else weight
     experts, outputs = codes.shape[:2]
-    inputs = codes.shape[2] if packed is None else packed.inputs
+    inputs = codes.shape[2] if quantized is None else quantized.inputs
     tiles = slots if isinstance(slots, Tiles) else Tiles.of(slots, experts)
     _check(x, tiles, weight, (experts, outputs, inputs))
     if tiles.rows == 0:
         return x.new_zeros(0, outputs)
-    plan = plan_for(tiles, outputs, inputs, packed, x)
+    plan = plan_for(tiles, outputs, inputs, quantized, x)
     whole = plan.shares == 1 and x.is_cuda
     dtype = x.dtype if whole else torch.float32
     out = x.new_zeros(plan.shares, tiles.rows, outputs, dtype=dtype)
-    _launch(x if x.stride(-1) == 1 else x.contiguous(), tiles, codes, packed, out, plan)
+    _launch(x if x.stride(-1) == 1 else x.contiguous(), tiles, codes, quantized, out, plan)
     return out[0] if whole else out.sum(0).to(x.dtype)
 
 
-def plan_for(tiles: Tiles, outputs: int, inputs: int, packed: Quantized | None, x: Tensor) -> Plan:
+def plan_for(
+    tiles: Tiles, outputs: int, inputs: int, quantized: Quantized | None, x: Tensor
+) -> Plan:
     """Tile sizes, from shapes alone: the same shapes always give the same bits."""
-    step, span = _step(inputs, packed, x)
+    step, span = _step(inputs, quantized, x)
     full = x.dtype == torch.float32
     block = 64 if full or tiles.count * outputs < 128 * 2 * _multiprocessors(x) else 128
     steps, programs = -(-inputs // step), tiles.count * -(-outputs // block)
@@ -83,39 +85,39 @@ def plan_for(tiles: Tiles, outputs: int, inputs: int, packed: Quantized | None, 
     return Plan(block, step, span, min(shares, SHARES))
 
 
-def _step(inputs: int, packed: Quantized | None, x: Tensor) -> tuple[int, int]:
+def _step(inputs: int, quantized: Quantized | None, x: Tensor) -> tuple[int, int]:
     """Inputs of a step, and the groups that it spans, 0 where they do not fit.
 
     Tensor cores sum over at least 16 columns, and 4-bit codes come four to a word.
     """
-    least = 64 if packed is not None and packed.scheme.bits == 4 else 32
-    most = least if x.dtype == torch.float32 else (64 if packed is None else 128)
+    least = 64 if quantized is not None and quantized.scheme.bits == 4 else 32
+    most = least if x.dtype == torch.float32 else (64 if quantized is None else 128)
     step = min(most, max(triton.next_power_of_2(inputs), least))
-    if packed is None:
+    if quantized is None:
         return step, 0
-    if packed.scales.shape[-1] == 1:
+    if quantized.scales.shape[-1] == 1:
         return step, 1
-    group = packed.scheme.group
+    group = quantized.scheme.group
     while group % step and step > least:
         step //= 2
     if group % step == 0:
         return step, 1
-    fits = packed.scheme.bits == 4 and step % group == 0 and group >= SMALLEST
+    fits = quantized.scheme.bits == 4 and step % group == 0 and group >= SMALLEST
     return step, step // group if fits else 0
 
 
 def _launch(
-    x: Tensor, tiles: Tiles, codes: Tensor, packed: Quantized | None, out: Tensor, plan: Plan
+    x: Tensor, tiles: Tiles, codes: Tensor, quantized: Quantized | None, out: Tensor, plan: Plan
 ) -> None:
     """Run the kernel; `x` also takes the places of what it does not read."""
     inputs, (experts, outputs, width) = x.shape[1], codes.shape
-    bits = 0 if packed is None else packed.scheme.bits
+    bits = 0 if quantized is None else quantized.scheme.bits
     weights = codes.contiguous()
     words = bits == 4 and width % 2 == 0
     if words:
         weights = weights.view(torch.int16)
-    scales = None if packed is None else packed.scales.contiguous()
-    zeros = None if packed is None or packed.zeros is None else packed.zeros.contiguous()
+    scales = None if quantized is None else quantized.scales.contiguous()
+    zeros = None if quantized is None or quantized.zeros is None else quantized.zeros.contiguous()
     groups = 1 if scales is None else scales.shape[-1]
     searched = tiles.slots is not None and tiles.table is None
     product[(tiles.count, -(-outputs // plan.outputs), plan.shares)](
@@ -133,7 +135,7 @@ def _launch(
         inputs,
         weights.shape[2],
         groups,
-        inputs if packed is None or groups == 1 else packed.scheme.group,
+        inputs if quantized is None or groups == 1 else quantized.scheme.group,
         x.stride(0),
         SEARCH=searched,
         LIST=tiles.table is not None,
