@@ -132,6 +132,19 @@ def paired_normal(differences: Sequence[float]) -> Interval:
     return Interval(max(mean - reach, -1.0), min(mean + reach, 1.0))
 
 
+def student_reach(values: Sequence[float]) -> float:
+    """Half the width of the 95 % interval of the mean of independent numbers, by Student's t.
+
+    Args:
+        values: At least two, such as one per seed.
+    """
+    from scipy.stats import t
+
+    n = len(values)
+    quantile = float(t.ppf(0.5 + CONFIDENCE / 2, n - 1))
+    return quantile * statistics.stdev(values) / math.sqrt(n)
+
+
 def speedup(compressed: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> Speedup:
     """Ratio of the medians of paired repetitions, with its percentile bootstrap interval.
 

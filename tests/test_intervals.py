@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from harness.intervals import (
     newcombe,
     paired_normal,
     speedup,
+    student_reach,
     total_speedup,
 )
 
@@ -75,6 +77,14 @@ def test_the_interval_of_paired_means_holds_the_truth() -> None:
         second = [sum(rng.random() < chance - 0.05 for _ in range(2)) for chance in chances]
         interval = paired_normal([(b - a) / 2 for a, b in zip(first, second, strict=True)])
         hits += interval.low <= -0.05 <= interval.high
+    assert FEWEST <= hits <= MOST
+
+
+def test_the_interval_of_a_mean_over_seeds_holds_the_truth() -> None:
+    rng, hits = random.Random(0), 0
+    for _ in range(TRIALS):
+        values = [rng.gauss(3.0, 2.0) for _ in range(5)]
+        hits += abs(statistics.fmean(values) - 3.0) <= student_reach(values)
     assert FEWEST <= hits <= MOST
 
 

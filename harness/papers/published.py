@@ -21,8 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UserError, first_fault, unknown
 
-# Beside the packages in a checkout, and beside them in site-packages, since the wheel carries the
-# folder under the same name: one path is right for both, whatever folder the user is in.
 # importlib.resources cannot open a folder without __init__.py in an editable install.
 FOLDER: Final = Path(__file__).parent / "printed"
 
