@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+from harness.intervals import student_reach
 from harness.records.record import Record
 from harness.report.columns import average
 from tests.documents.markdown import MINUS, MISSING, signed, table
@@ -127,11 +127,7 @@ def paired(claim: Claim, model: str, read: Callable[[Record], float]) -> Mean | 
 
 def interval(values: Sequence[float]) -> Mean:
     """Return the mean of at least two numbers with its 95 % interval by the t distribution."""
-    from scipy.stats import t
-
-    n = len(values)
-    reach = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
-    return Mean(statistics.fmean(values), reach)
+    return Mean(statistics.fmean(values), student_reach(values))
 
 
 @cache
