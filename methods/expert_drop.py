@@ -52,9 +52,12 @@ class ExpertDrop(KeepBudget, Method):
 
         An expert's score in the note is the last one taken while it was there.
         """
+        everywhere = self.scope == "global"  # where a layer may keep fewer than top-k
         drops = {
             block.index: len(block.experts)
-            - self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
+            - self.kept(
+                len(block.experts), 1 if everywhere else block.top_k, where=f"block {block.index}"
+            )
             for block in model.moe_blocks()
         }
         scores: Scores = {}

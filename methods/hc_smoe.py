@@ -11,7 +11,6 @@ from torch import Tensor
 from harness.calibration.statistics.outputs import MeanOutputs
 from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.walk import Calibration
-from harness.errors import Refused
 from harness.method.contract import Method, Note
 from harness.method.counts import KeepBudget
 from harness.model.edits import Edit, MergeExperts
@@ -38,8 +37,6 @@ class HCSMoE(KeepBudget, Method):
         """Yield one MergeExperts per MoE layer that has experts to merge."""
         kept = {}
         for block in model.moe_blocks():
-            if not block.plain_routing:
-                raise Refused(f"block {block.index} is merged or skips experts; use hc-smoe first.")
             kept[block.index] = self.kept(len(block.experts), 1, where=f"block {block.index}")
         groups: dict[int, tuple[tuple[int, ...], ...]] = {}
         tokens: dict[int, TokenCount] = {}

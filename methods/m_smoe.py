@@ -13,6 +13,7 @@ from harness.errors import Refused
 from harness.method.contract import Method, Note
 from harness.method.counts import KeepBudget
 from harness.model.edits import Edit, MergeExperts
+from harness.model.layers.experts import NOWHERE
 from harness.model.view import MoEModel
 
 
@@ -38,8 +39,12 @@ class MSMoE(KeepBudget, Method):
         """Yield one MergeExperts per MoE layer that has experts to merge."""
         total = 0
         for block in model.moe_blocks():
-            if not block.plain_routing:
-                raise Refused(f"block {block.index} is merged or skips experts; use m-smoe first.")
+            rows = [row for row in block.rows if row != NOWHERE]
+            if len(rows) > len(block.experts):
+                raise Refused(
+                    f"block {block.index} has merged experts, to which several rows of the router "
+                    "lead; m-smoe compares single rows, use it before other merging."
+                )
             total += self.kept(len(block.experts), 1, where=f"block {block.index}")
         similarities: dict[int, RouterSimilarity] = {}
         tokens: dict[int, TokenCount] = {}
