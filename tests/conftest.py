@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,25 +13,36 @@ if not torch.cuda.is_available():
     # Read when Triton is imported, which transformers does: kernels then run on the processor.
     os.environ["TRITON_INTERPRET"] = "1"
 
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.model.families import deepseek
-from harness.model.families.families import FAMILIES
+from harness.model.families.family import FAMILIES
 from harness.model.files.skeleton import build_on_meta
 from harness.model.view import MoEModel
 from harness.records.record import Item
 from harness.records.store import Store
 from tests import cells
-from tests.models import CONFIGS, VOCABULARY
+from tests.models import VOCABULARY, draw_weights, from_config, save_checkpoint, tiny_config
 
 deepseek.register()
 
 
+REAL_TEXTS = Path(__file__).parents[2] / "shared" / "data"
+"""WikiText-2 and Penn Treebank, which are not ours to ship, beside the checkout where they are."""
+
+
+def pytest_report_header() -> str:
+    there = "tests on real texts run" if REAL_TEXTS.is_dir() else "tests on real texts are skipped"
+    return f"{there}: {REAL_TEXTS}"
+
+
 @pytest.fixture(scope="session")
-def configs() -> dict[str, Callable[[], PretrainedConfig]]:
-    return CONFIGS
+def real_texts() -> Path:
+    if not REAL_TEXTS.is_dir():
+        pytest.skip("the real texts are not beside this checkout")
+    return REAL_TEXTS
 
 
 @pytest.fixture(params=["deepseek_v2", "mixtral", "qwen2_moe"])
@@ -44,16 +54,10 @@ def family(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def random_lm() -> Callable[..., PreTrainedModel]:
     def make(family: str, seed: int = 0) -> PreTrainedModel:
-        generator = torch.Generator().manual_seed(seed)
-        auto: Any = AutoModelForCausalLM  # its methods have no annotations
-        lm: PreTrainedModel = auto.from_config(CONFIGS[family](), dtype=torch.float32)
-        with torch.no_grad():
-            for parameter in lm.parameters():
-                if parameter.dim() > 1:
-                    parameter.normal_(0, 0.3, generator=generator)
+        lm = from_config(tiny_config(family), dtype=torch.float32)
+        draw_weights(lm, seed)
         if not FAMILIES[family].dense:
             lm.set_experts_implementation("grouped_mm")
-        lm.train(False)
         return lm
 
     return make
@@ -63,7 +67,7 @@ def random_lm() -> Callable[..., PreTrainedModel]:
 def tiny(random_lm: Callable[..., PreTrainedModel]) -> Callable[..., MoEModel]:
     def build(family: str, *, meta: bool = False) -> MoEModel:
         if meta:
-            lm = build_on_meta(CONFIGS[family](), experts="grouped_mm", attention="sdpa")
+            lm = build_on_meta(tiny_config(family), experts="grouped_mm", attention="sdpa")
             return MoEModel(lm, ref=family, sha256="meta")
         return MoEModel(random_lm(family), ref=family, sha256=family)
 
@@ -103,27 +107,4 @@ def items() -> list[Item]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Mixtral of two blocks with random weights, and a tokenizer for the embedded data."""
-    import torch
-    from transformers import MixtralConfig, MixtralForCausalLM
-
-    from harness import reference
-    from harness.reference.training.tokenizer import split, tokenizer
-
-    text = (reference.DATA / "calibration.jsonl").read_text(encoding="utf-8")
-    words = tokenizer(sorted({word for word in split(text) if word.isalpha()}))
-    config = MixtralConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        max_position_embeddings=256,
-    )
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
-    MixtralForCausalLM(config).save_pretrained(folder)
-    words.save_pretrained(folder)
-    return folder
+    return save_checkpoint(tmp_path_factory.mktemp("models") / "tiny")

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import UserError
 
-Row = dict[str, Any]
+Example = dict[str, Any]
 
 READABLE = (".jsonl", ".json", ".ndjson", ".parquet")
 
@@ -23,11 +23,11 @@ def suffix(path: Path) -> str:
 
 
 def is_data(path: Path) -> bool:
-    """Whether the file's name is that of a data file this module reads."""
+    """True if the file's name is that of a data file this module reads."""
     return suffix(path) in READABLE and not path.name.startswith(".")
 
 
-def read(path: Path) -> Iterator[Row]:
+def read(path: Path) -> Iterator[Example]:
     """The rows of `path`, in order.
 
     Raises:
@@ -37,7 +37,7 @@ def read(path: Path) -> Iterator[Row]:
         yield row
 
 
-def placed(path: Path) -> Iterator[tuple[str, Row]]:
+def placed(path: Path) -> Iterator[tuple[str, Example]]:
     """The rows of `path` as `read` gives them, each with its place: file and line or number."""
     if suffix(path) == ".parquet":
         for number, row in enumerate(_parquet(path), 1):
@@ -52,7 +52,7 @@ def placed(path: Path) -> Iterator[tuple[str, Row]]:
         raise UserError(f"{path}: cannot be read to its end ({_reason(error)}).") from None
 
 
-def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[tuple[str, Row]]:
+def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[tuple[str, Example]]:
     is_array = suffix(path) == ".json" and file.read(64).lstrip().startswith(b"[")
     file.seek(0)
     if is_array:
@@ -64,7 +64,7 @@ def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[tuple[st
             yield where, _object(_parsed(line, where), where)
 
 
-def _array(path: Path, text: bytes) -> Iterator[tuple[str, Row]]:
+def _array(path: Path, text: bytes) -> Iterator[tuple[str, Example]]:
     items = _parsed(text, str(path))
     for number, item in enumerate(items, 1):
         where = f"{path}: item {number}"
@@ -80,13 +80,13 @@ def _parsed(text: bytes, where: str) -> Any:
         ) from None
 
 
-def _object(value: Any, where: str) -> Row:
+def _object(value: Any, where: str) -> Example:
     if not isinstance(value, dict):
         raise UserError(f"{where}: not a JSON object but {type(value).__name__}.")
     return value
 
 
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path) -> Iterator[Example]:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 

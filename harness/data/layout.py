@@ -1,4 +1,4 @@
-"""Which files of a data set's folder hold which configuration and split.
+"""The files of a data set's folder that hold a configuration and split.
 
 A hub repository says so in the `configs:` block of its README's front matter; one without that
 block goes by the names of files and folders, as the hub does.
@@ -85,10 +85,10 @@ class Layout:
             UserError: none does.
         """
         matches = [file for pattern in patterns for file in sorted(self._glob(pattern))]
-        found = list(dict.fromkeys(file for file in matches if file.is_file()))
-        if not found:
+        chosen = list(dict.fromkeys(file for file in matches if file.is_file()))
+        if not chosen:
             raise UserError(f"{self.folder}: no file matches {', '.join(patterns)}.")
-        return found
+        return chosen
 
     def _glob(self, pattern: str) -> list[Path]:
         try:
@@ -136,8 +136,8 @@ def _patterns(form: dict[str, Any], folder: Path) -> dict[str, list[str]]:
         return {split: _listed(paths, prefix) for split, paths in files.items()}
     if isinstance(files, list) and files and isinstance(files[0], dict):
         return {entry["split"]: _listed(entry["path"], prefix) for entry in files}
-    found = {file for p in _listed(files, prefix) for file in folder.glob(p) if is_data(file)}
-    return _by_name(sorted(found), folder)
+    chosen = {file for p in _listed(files, prefix) for file in folder.glob(p) if is_data(file)}
+    return _by_name(sorted(chosen), folder)
 
 
 def _listed(paths: str | list[str], prefix: str) -> list[str]:

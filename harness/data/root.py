@@ -10,13 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from harness.data.files import Row, read
+from harness.data.files import Example, read
 from harness.data.layout import Layout
 from harness.errors import UserError, nearest
 
 
 class DataRoot:
-    """Where data sets come from.
+    """The source of data sets: a folder laid out as the hub, or the hub.
 
     Args:
         path: A folder in which `path/<hub id>/` is laid out as the data set's hub repository is.
@@ -41,7 +41,7 @@ class DataRoot:
         *,
         files: str | None = None,
         limit: int | None = None,
-    ) -> list[Row]:
+    ) -> list[Example]:
         """The rows of one split, in order.
 
         Args:
@@ -80,7 +80,7 @@ class DataRoot:
 
     def _rows(
         self, hub_id: str, config: str | None, split: str, files: str | None
-    ) -> Iterator[Row]:
+    ) -> Iterator[Example]:
         if self.path is None:
             return _from_hub(hub_id, config, split, files)
         layout = self._layout(hub_id, self.path)
@@ -104,7 +104,7 @@ class DataRoot:
 
 
 class _Splits(Mapping[str, Any]):
-    """What a task uses of a `datasets.DatasetDict`, without reading splits it does not ask for."""
+    """The part of a `datasets.DatasetDict` that a task uses; splits are read when asked for."""
 
     def __init__(self, root: DataRoot, hub_id: str, config: str | None) -> None:
         self._root, self._hub_id, self._config = root, hub_id, config
@@ -131,7 +131,7 @@ class _Splits(Mapping[str, Any]):
 
 @contextmanager
 def hub_errors(what: str) -> Iterator[None]:
-    """What `datasets` raises when it cannot fetch, as one sentence.
+    """Turn an error of `datasets` when it cannot fetch into one sentence.
 
     Raises:
         UserError: instead of any such error.
@@ -147,7 +147,7 @@ def hub_errors(what: str) -> Iterator[None]:
         ) from error
 
 
-def _from_hub(hub_id: str, config: str | None, split: str, files: str | None) -> Iterator[Row]:
+def _from_hub(hub_id: str, config: str | None, split: str, files: str | None) -> Iterator[Example]:
     import datasets
 
     named = f"{hub_id}, config {config}, split {split}," if config else f"{hub_id}, split {split},"

@@ -1,1 +1,1 @@
-"""Artifacts written in the formats of other libraries, each proven by reading it back."""
+"""Artifacts as checkpoints that other libraries read, and read back before they are named."""

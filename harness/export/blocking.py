@@ -1,4 +1,4 @@
-"""Which edit stands in the way of which format. Everything here runs before a byte is written."""
+"""Edits that stand in the way of a format, told before a byte is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from harness.errors import Refused
 from harness.export.linears import Linear, linears
 from harness.model.editing.surgery import Nothing
 from harness.model.edits import QuantizeWeights
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import Block, MoEModel
 
 _WHY = {
@@ -28,12 +28,12 @@ _FUSED = (
     ("shared.gate", "shared.up"),
     ("dense.gate", "dense.up"),
 )
-"""What readers hold as one matrix, besides all experts of a block."""
+"""Matrices that readers hold as one, besides all experts of a block."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a format of quantized weights takes."""
+    """The schemes and parts that a format of quantized weights takes."""
 
     bits: tuple[int, ...]
     groups: tuple[int, ...]
@@ -45,7 +45,7 @@ class Limits:
 
 
 def check_structure(model: MoEModel, to: str) -> None:
-    """What no configuration of the family can say, quantized or not.
+    """Refuse what no configuration of the family can say, quantized or not.
 
     Raises:
         Refused: the first edit in the way, by kind and block.
@@ -72,7 +72,7 @@ def check_structure(model: MoEModel, to: str) -> None:
 
 
 def check_plain(model: MoEModel) -> None:
-    """What a checkpoint without quantization cannot hold.
+    """Refuse what a checkpoint without quantization cannot hold.
 
     Raises:
         Refused: packed weights.
@@ -87,24 +87,24 @@ def check_plain(model: MoEModel) -> None:
 
 
 def check_quantized(model: MoEModel, to: str, limits: Limits) -> None:
-    """What a format of quantized weights cannot hold.
+    """Refuse what a format of quantized weights cannot hold.
 
     Raises:
         Refused: the edit, or the matrices that have none, in the way.
     """
-    found = list(linears(model))
-    if not any(linear.scheme for linear in found):
+    layers = list(linears(model))
+    if not any(linear.scheme for linear in layers):
         why = "nothing is quantized"
         for edit in model.edits:
             if isinstance(edit, QuantizeWeights) and edit.simulated:
                 why = f"quantize_weights with {edit.scheme.bits} bits is only simulated"
         raise Refused(f"--to {to}: {why}; export --to hf.")
-    for linear in found:
+    for linear in layers:
         if linear.scheme is not None:
             _check_shape(linear, linear.scheme, to, limits)
-    _check_schemes(found, to, limits)
+    _check_schemes(layers, to, limits)
     for block in model.blocks:
-        _check_fused([linear for linear in found if linear.block == block.index], to)
+        _check_fused([linear for linear in layers if linear.block == block.index], to)
 
 
 def _check_shape(linear: Linear, scheme: Scheme, to: str, limits: Limits) -> None:
@@ -123,10 +123,10 @@ def _check_shape(linear: Linear, scheme: Scheme, to: str, limits: Limits) -> Non
         raise Refused(f"{where}: {outputs} x {inputs} does not fill words of {each} codes.")
 
 
-def _check_schemes(found: Sequence[Linear], to: str, limits: Limits) -> None:
+def _check_schemes(layers: Sequence[Linear], to: str, limits: Limits) -> None:
     """One scheme in the checkpoint, or in each part of it."""
     first: dict[str, Linear] = {}
-    for linear in found:
+    for linear in layers:
         if linear.scheme is None:
             continue
         other = first.setdefault("" if limits.one_scheme else linear.matrix.part, linear)
@@ -138,9 +138,9 @@ def _check_schemes(found: Sequence[Linear], to: str, limits: Limits) -> None:
             )
 
 
-def _check_fused(found: Iterable[Linear], to: str) -> None:
-    """What readers hold as one matrix is quantized as one, or not at all."""
-    named = {linear.matrix.name: linear for linear in found}
+def _check_fused(layers: Iterable[Linear], to: str) -> None:
+    """Refuse parts of one reader's matrix that are not quantized as one."""
+    named = {linear.matrix.name: linear for linear in layers}
     experts = [name for name, linear in named.items() if linear.matrix.part == "experts"]
     for names in (experts, *_FUSED):
         together = [named[name] for name in names if name in named]

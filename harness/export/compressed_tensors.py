@@ -20,7 +20,7 @@ from torch import Tensor
 
 from harness.export.int32 import from_words, to_words
 from harness.export.linears import left_alone, linears
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import MoEModel
 
 _PARTS = {
@@ -38,20 +38,20 @@ _PACKED, _SCALE, _ZERO, _SHAPE = (
     "weight_shape",
 )
 ENDS = (_PACKED, _SCALE, _ZERO, _SHAPE)
-"""Of the names of a quantized layer's tensors."""
+"""Ends of the names of a quantized layer's tensors."""
 
 
 def pack(weight: Quantized) -> dict[str, Tensor]:
     """A matrix as the format's tensors, by the ends of their names."""
     bits = weight.scheme.bits
-    found = {
+    tensors = {
         _PACKED: to_words(weight.unpacked(), bits),  # int32 [outputs, inputs bits / 32]
         _SCALE: weight.scales,  # [outputs, groups]
         _SHAPE: torch.tensor(weight.shape, dtype=torch.int64),
     }
     if weight.zeros is not None:
-        found[_ZERO] = to_words(weight.zeros.mT, bits).mT  # int32 [outputs bits / 32, groups]
-    return found
+        tensors[_ZERO] = to_words(weight.zeros.mT, bits).mT  # int32 [outputs bits / 32, groups]
+    return tensors
 
 
 def settings(model: MoEModel) -> dict[str, Any]:
@@ -94,14 +94,14 @@ def read(tensors: Mapping[str, Tensor], said: Mapping[str, Any], path: str) -> T
 
 
 def reader() -> str:
-    """What `read` reads with."""
+    """The library, with its version, that `read` reads with."""
     if not installed():
         return "moebench's decoder (compressed-tensors is not installed)"
     return f"compressed-tensors {version('compressed-tensors')}"
 
 
 def installed() -> bool:
-    """Whether the library is there."""
+    """True if the library is installed."""
     return find_spec("compressed_tensors") is not None
 
 

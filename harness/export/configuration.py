@@ -12,7 +12,7 @@ from harness.model.view import MoEModel
 _PER_BLOCK = ("layer_types", "mlp_layer_types")
 """Lists with one entry per block."""
 _NOT_THERE = ("auto_map", "quantization_config")
-"""What names files that an export does not have, or belongs to another form of the weights."""
+"""Fields of files that an export does not have, or of another form of the weights."""
 
 
 def configuration(model: MoEModel) -> Any:
@@ -53,7 +53,7 @@ def _drop_blocks(config: Any, model: MoEModel) -> None:
 
 
 def _dense(config: Any, routed: Sequence[bool]) -> tuple[int, int]:
-    """How many blocks at the start are dense, and each how manieth block after them is not."""
+    """The number of dense blocks at the start, and the period of MoE blocks after them."""
     frequencies = range(1, len(routed) + 1) if getattr(config, "moe_layer_freq", 1) > 1 else (1,)
     for frequency in frequencies:
         for first in range(len(routed) + 1):

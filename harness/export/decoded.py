@@ -43,7 +43,7 @@ class Decoded(Files):
 
     @property
     def quantized(self) -> int:
-        """How many layers are stored quantized."""
+        """The number of layers that are stored quantized."""
         return len(self._layers)
 
     def read(self, state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
@@ -52,20 +52,20 @@ class Decoded(Files):
         Raises:
             UserError: a layer is of another shape than the configuration says.
         """
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         with Opened() as opened:
             for name, like in state.items():
                 for piece, place in pieces(prefix + name, like.shape, self._where):
                     tensor = self._tensor(piece, opened)
-                    if name not in found:
-                        found[name] = torch.empty(like.shape, dtype=tensor.dtype)
-                    if found[name][place].shape != tensor.shape:
+                    if name not in tensors:
+                        tensors[name] = torch.empty(like.shape, dtype=tensor.dtype)
+                    if tensors[name][place].shape != tensor.shape:
                         raise UserError(
                             f"{piece} of the export is {tuple(tensor.shape)}, and its "
-                            f"configuration says {tuple(found[name][place].shape)}."
+                            f"configuration says {tuple(tensors[name][place].shape)}."
                         )
-                    found[name][place].copy_(tensor)
-        return found
+                    tensors[name][place].copy_(tensor)
+        return tensors
 
     def _tensor(self, name: str, opened: Opened) -> Tensor:
         path = name.removesuffix(".weight")

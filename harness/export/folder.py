@@ -14,10 +14,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.errors import UserError
-from harness.export.names import module_name, rest
+from harness.export.tensor_names import module_name, rest
 from harness.model.checkpoint import INDEX
 from harness.model.files.tensors import frame_state
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 from harness.model.shell import compact
 from harness.model.view import Block, MoEModel
 
@@ -72,15 +72,15 @@ def _parts(model: MoEModel, pack: Pack | None) -> Iterator[Tensors]:
 
 
 def _block(block: Block, position: int, pack: Pack | None) -> Tensors:
-    found = rest(block, position)
+    tensors = rest(block, position)
     for matrix in block.matrices():
         path = module_name(block, position, matrix.name)
         quantized = block.packed(matrix.name) if pack is not None else None
         if pack is None or quantized is None:
-            found[f"{path}.weight"] = block.weight(matrix)
+            tensors[f"{path}.weight"] = block.weight(matrix)
         else:
-            found |= {f"{path}.{end}": tensor for end, tensor in pack(quantized).items()}
-    return {name: compact(tensor) for name, tensor in found.items()}
+            tensors |= {f"{path}.{end}": tensor for end, tensor in pack(quantized).items()}
+    return {name: compact(tensor) for name, tensor in tensors.items()}
 
 
 def _write_shards(parts: Iterator[Tensors], folder: Path, limit: int) -> None:

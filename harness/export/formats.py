@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.export import awq, compressed_tensors, gptq
+from harness.export import awq_layout, compressed_tensors, gptq_layout
 from harness.export.blocking import Limits
 from harness.export.folder import Pack
 from harness.model.view import MoEModel
@@ -22,14 +22,14 @@ class Format:
 
     limits: Limits
     ends: tuple[str, ...]
-    """Of the names of a quantized layer's tensors; the first is of every one."""
+    """Ends of the names of a quantized layer's tensors; every such layer has the first."""
     pack: Pack
     settings: Callable[[MoEModel], dict[str, Any]]
     """`quantization_config` for a model."""
     read: Callable[[Mapping[str, Tensor], Mapping[str, Any], str], Tensor]
     """The weight of a layer's tensors, the checkpoint's settings, and the layer's name."""
     reader: Callable[[], str]
-    """What `read` reads with."""
+    """The library, with its version, that `read` reads with."""
 
 
 FORMATS: dict[str, Format] = {
@@ -43,18 +43,18 @@ FORMATS: dict[str, Format] = {
     ),
     "gptq": Format(
         Limits((4, 8), _ANY),
-        gptq.ENDS,
-        gptq.pack,
-        gptq.settings,
-        gptq.read,
-        gptq.reader,
+        gptq_layout.ENDS,
+        gptq_layout.pack,
+        gptq_layout.settings,
+        gptq_layout.read,
+        gptq_layout.reader,
     ),
     "awq": Format(
         Limits((4,), (32, 64, 128)),
-        awq.ENDS,
-        awq.pack,
-        awq.settings,
-        awq.read,
-        awq.reader,
+        awq_layout.ENDS,
+        awq_layout.pack,
+        awq_layout.settings,
+        awq_layout.read,
+        awq_layout.reader,
     ),
 }

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.export.names import module_name
+from harness.export.tensor_names import module_name
 from harness.model.editing.matrices import Matrix
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
 
 HEAD = "lm_head"

@@ -1,4 +1,4 @@
-"""What was written, read back and compared with the model, weight by weight.
+"""An export read back and compared with the model, weight by weight.
 
 A perplexity would not do: a reader that finds no experts draws random ones, warns, and on a small
 model perplexity hardly moves.
@@ -22,7 +22,7 @@ from harness.export import compressed_tensors
 from harness.export.decoded import Decoded
 from harness.export.formats import FORMATS
 from harness.export.linears import linears
-from harness.export.names import rest
+from harness.export.tensor_names import rest
 from harness.model.checkpoint import read_json, weight_files
 from harness.model.families import deepseek
 from harness.model.files.identity import read_config
@@ -34,7 +34,7 @@ from harness.model.view import Block, MoEModel
 
 @dataclass(frozen=True)
 class Proof:
-    """What was compared, all of it equal to the bit."""
+    """Counts of what was compared, all of it equal to the bit."""
 
     reader: str
     """The library that read the export."""
@@ -78,10 +78,10 @@ def prove(model: MoEModel, folder: Path, to: str) -> Proof:
 
 
 def _files(folder: Path, to: str) -> Files:
-    found = weight_files(folder)
+    files = weight_files(folder)
     if to not in FORMATS:
-        return Files(found)
-    return Decoded(found, FORMATS[to], read_json(folder / "config.json")["quantization_config"])
+        return Files(files)
+    return Decoded(files, FORMATS[to], read_json(folder / "config.json")["quantization_config"])
 
 
 def _options(model: MoEModel, to: str) -> dict[str, Any] | None:
@@ -92,9 +92,9 @@ def _options(model: MoEModel, to: str) -> dict[str, Any] | None:
         return None
     from transformers import CompressedTensorsConfig
 
-    found = [linear for linear in linears(model) if linear.scheme is not None]
-    schemes = {linear.scheme for linear in found}
-    routed = any(linear.matrix.part == "experts" for linear in found)
+    layers = [linear for linear in linears(model) if linear.scheme is not None]
+    schemes = {linear.scheme for linear in layers}
+    routed = any(linear.matrix.part == "experts" for linear in layers)
     # Of experts it forgets the zeros and stops; of several schemes it takes one for all the rest.
     asymmetric = any(not scheme.symmetric for scheme in schemes if scheme is not None)
     known = "dequantize" in signature(CompressedTensorsConfig).parameters

@@ -1,1 +1,1 @@
-"""Size, FLOPs, memory, speed, and the environment they were measured in."""
+"""Measurements of a loaded model: size, FLOPs, memory, and the machine they were taken on."""

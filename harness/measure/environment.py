@@ -80,13 +80,13 @@ def _processor() -> str:
 
 def _versions() -> dict[str, str]:
     """Versions of the packages that are installed."""
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _gpu_name(device: torch.device | str) -> str:
@@ -106,7 +106,7 @@ def _driver() -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git prints in moebench's own checkout; None when it runs from none, or git cannot."""
+    """The output of git in moebench's own checkout; None when it runs from none, or git cannot."""
     if not (CHECKOUT / ".git").exists():
         return None
     # No optional locks: another git command may be at work in the same checkout.

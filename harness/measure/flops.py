@@ -75,7 +75,8 @@ OP_HANDLES: dict[str, Handle | None] = {
     "aten::group_norm": None,
     "aten::batch_norm": None,
 }
-"""What fvcore lacks, by operation: (inputs, outputs) of the traced node to multiply-accumulates.
+"""Counts that fvcore lacks, by operation: inputs and outputs of a traced node to
+multiply-accumulates.
 
 A run-time module with an operation of its own adds its line here. None counts as nothing.
 """
@@ -115,7 +116,7 @@ def _can_count() -> bool:
 
 
 def _routing(lm: PreTrainedModel) -> str:
-    """What the count assumes or knows of where tokens go."""
+    """The sentence about routing that belongs to the count: measured, or assumed."""
     share = computed_share(lm)
     if share is None:
         return ROUTING

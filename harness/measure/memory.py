@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
-"""What proc(5) has one write to `clear_refs` to set VmHWM back to the present resident set."""
+"""Written to `clear_refs`, it sets VmHWM back to the present resident set; see proc(5)."""
 
 INTERVAL = 0.010
 """Seconds between two looks at NVML."""
@@ -180,7 +180,7 @@ def _nvml_reader() -> Callable[[], int] | None:
     """A function that gives the bytes in use on the visible CUDA devices; None without NVML."""
     import pynvml
 
-    found = handles()
-    if found is None:
+    devices = handles()
+    if devices is None:
         return None
-    return lambda: sum(pynvml.nvmlDeviceGetMemoryInfo(handle).used for handle in found)
+    return lambda: sum(pynvml.nvmlDeviceGetMemoryInfo(handle).used for handle in devices)

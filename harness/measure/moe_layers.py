@@ -1,4 +1,4 @@
-"""Where the MoE layers of a loaded model are, read off its module tree."""
+"""The MoE layers of a loaded model, read off its module tree."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.model.view import MoEModel
 
 ROUTERS = ("gate", "router")
-"""What transformers calls the router inside an MoE layer."""
+"""Names that transformers gives the router inside an MoE layer."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What NVML says of the CUDA devices that this process may use."""
+"""The CUDA devices that this process may use, as NVML knows them: handles and energy."""
 
 from __future__ import annotations
 
@@ -42,32 +42,35 @@ def energy(device: str) -> Iterator[Joules | None]:
     By the devices' own counters (millijoules, refreshed by the driver some tens of times a
     second), else by power sampled every 20 ms. Whole devices: other processes on them too.
     """
-    found = handles() if device.startswith("cuda") else None
-    if not found:
+    devices = handles() if device.startswith("cuda") else None
+    if not devices:
         yield None
-    elif (counter := _counter(found)) is not None:
+    elif (counter := _counter(devices)) is not None:
         yield counter
-    elif (watts := _power(found)) is not None:
+    elif (watts := _power(devices)) is not None:
         with _integrated(watts) as joules:
             yield joules
     else:
         yield None
 
 
-def _counter(found: list[Any]) -> Joules | None:
+def _counter(devices: list[Any]) -> Joules | None:
     import pynvml
 
     def joules() -> float:
-        return float(sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(d) for d in found)) / 1000
+        return (
+            float(sum(pynvml.nvmlDeviceGetTotalEnergyConsumption(device) for device in devices))
+            / 1000
+        )
 
     return joules if _answers(joules) else None
 
 
-def _power(found: list[Any]) -> Callable[[], float] | None:
+def _power(devices: list[Any]) -> Callable[[], float] | None:
     import pynvml
 
     def watts() -> float:
-        return float(sum(pynvml.nvmlDeviceGetPowerUsage(one) for one in found)) / 1000
+        return float(sum(pynvml.nvmlDeviceGetPowerUsage(device) for device in devices)) / 1000
 
     return watts if _answers(watts) else None
 

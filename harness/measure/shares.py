@@ -1,4 +1,4 @@
-"""Which part of the routers' choices is computed, where experts are skipped or removed."""
+"""The share of the routers' choices that is computed, where experts are skipped or removed."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One view of every Mixture-of-Experts family: blocks, matrices, experts as slices."""
+"""One view of every family: blocks, matrices, experts as slices, and edits to them."""

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from harness.errors import Refused, UserError
 from harness.model.editing import quantizing as packing
 from harness.model.editing import surgery
-from harness.model.families.families import Family
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.families.family import Family
+from harness.model.quantized.scheme import Quantized, Scheme
 
 
 class Edit(BaseModel, ABC):
@@ -204,7 +204,7 @@ class QuantizeWeights(Edit):
 
     @property
     def simulated(self) -> bool:
-        """Whether the matrices stay dense, so that no bytes and no speed may be claimed."""
+        """True if the matrices stay dense, so that no bytes and no speed may be claimed."""
         return not self.scheme.packed
 
     def apply(self, layer: nn.Module, family: Family) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What a reference to a model names: a shipped model, a folder, or a hub id."""
+"""References to models: the name of a shipped one, a folder, or a hub id."""
 
 from __future__ import annotations
 

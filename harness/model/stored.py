@@ -51,7 +51,7 @@ class Files:
             }
 
     def expected(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What the files must hold, on the meta device, for `read` to give this state."""
+        """Tensors that the files must hold for `read` to give this state, on the meta device."""
         return {
             piece: tensor.to("meta")[place]
             for name, tensor in state.items()
@@ -65,7 +65,7 @@ class Files:
             state: Names and shapes, as the module's `state_dict` on the meta device gives them.
             prefix: Of the names in the files.
         """
-        found: dict[str, Tensor] = {}
+        tensors: dict[str, Tensor] = {}
         with contextlib.ExitStack() as stack:
             opened: dict[Path, Any] = {}
             for name, like in state.items():
@@ -74,10 +74,10 @@ class Files:
                     if file not in opened:
                         opened[file] = stack.enter_context(safe_open(file, framework="pt"))
                     tensor = opened[file].get_tensor(piece)
-                    if name not in found:
-                        found[name] = self._empty(like, tensor.dtype)
-                    found[name][place].copy_(tensor)
-        return found
+                    if name not in tensors:
+                        tensors[name] = self._empty(like, tensor.dtype)
+                    tensors[name][place].copy_(tensor)
+        return tensors
 
     def _empty(self, like: Tensor, dtype: torch.dtype) -> Tensor:
         wanted = self.dtype if self.dtype is not None and dtype.is_floating_point else dtype
@@ -103,7 +103,7 @@ class Stored:
 
 
 def pieces(name: str, shape: Sequence[int], here: Container[str]) -> Iterator[tuple[str, Place]]:
-    """Of what tensors in the files a tensor is made, and which part of it each one is.
+    """The tensors in the files that make up a tensor, and the part of it that each one is.
 
     transformers fuses experts that checkpoints hold one by one, and renames Mixtral's.
     """

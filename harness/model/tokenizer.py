@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def tokenizer_source(ref: str) -> Path | str | None:
-    """Where a model's tokenizer is: its folder if that holds one, or the hub."""
+    """The place of a model's tokenizer: its folder if that holds one, or the hub."""
     folder = folder_of(ref)
     if folder is None:
         return ref
@@ -32,20 +32,22 @@ def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBa
         raise UserError(f"{ref} has no tokenizer; put its tokenizer.json into the model's folder.")
     here = isinstance(source, Path)
     try:
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             source, trust_remote_code=False, local_files_only=here
         )
-        if _loses_spaces(found):
-            found = PreTrainedTokenizerFast.from_pretrained(source, local_files_only=here)
-        if _forgets_bos(found, source, here):
-            found = type(found).from_pretrained(source, local_files_only=here, add_bos_token=True)
-        return found
+        if _loses_spaces(tokenizer):
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(source, local_files_only=here)
+        if _forgets_bos(tokenizer, source, here):
+            tokenizer = type(tokenizer).from_pretrained(
+                source, local_files_only=here, add_bos_token=True
+            )
+        return tokenizer
     except Exception as error:  # tokenizers raises a plain Exception for a corrupt file
         raise UserError(f"the tokenizer of {ref} cannot be read: {_first(error)}.") from error
 
 
 def _forgets_bos(tokenizer: PreTrainedTokenizerBase, source: str | Path, here: bool) -> bool:
-    """Whether tokenizer_config.json asks for a BOS and none comes.
+    """True if tokenizer_config.json asks for a BOS and none comes.
 
     transformers 5 ignores `add_bos_token` where there is a tokenizer.json; DeepSeek's has no such
     step, and its models would be scored without the BOS they were trained with.
@@ -58,7 +60,7 @@ def _forgets_bos(tokenizer: PreTrainedTokenizerBase, source: str | Path, here: b
 
 
 def _loses_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether a byte-level vocabulary got steps that are not byte-level.
+    """True if a byte-level vocabulary got steps that are not byte-level.
 
     DeepSeek's tokenizers call themselves LlamaTokenizerFast, and some releases of transformers 5
     put Llama's steps in the place of those in tokenizer.json: "a b" is then read as "ab".

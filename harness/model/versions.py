@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from harness.errors import UserError
-from harness.model.families.families import Family
+from harness.model.families.family import Family
 from harness.model.shell import shell
 from harness.model.stored import Files, Stored
 
@@ -109,7 +109,7 @@ class Streamed(Version):
 
 @dataclass(frozen=True, eq=False)
 class Derived:
-    """Where a version comes from: another one, and an edit to it."""
+    """The origin of a version: another one, and an edit to it."""
 
     parent: Streamed
     edit: Edit

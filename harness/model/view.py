@@ -24,9 +24,9 @@ from harness.model.editing.matrices import (
     matrices,
     row_numbers,
 )
-from harness.model.families.families import Family, Layer, family_of
+from harness.model.families.family import Family, Layer, family_of
 from harness.model.layers.router import MaskedRouter
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.shell import assemble, settle
 from harness.model.stored import Files, Stored
 from harness.model.versions import Held, Shelf, Streamed, Version
@@ -92,8 +92,8 @@ class Block:
     def matrices(self, *parts: Part) -> tuple[Matrix, ...]:
         """The 2-D weights of these parts (default: all), gate, up and down apart."""
         wanted = parts or PARTS
-        found = matrices(self._structure, self.model.family)
-        return tuple(matrix for matrix in found if matrix.part in wanted)
+        every = matrices(self._structure, self.model.family)
+        return tuple(matrix for matrix in every if matrix.part in wanted)
 
     def weight(self, matrix: Matrix | str) -> Tensor:
         """The weight, [outputs, inputs] (norms: [hidden]), read-only; dequantised if it is packed.
@@ -105,7 +105,7 @@ class Block:
         return self._slot(name).read()
 
     def packed_scheme(self, matrix: Matrix | str) -> Scheme | None:
-        """How the weight is packed; None if it is not."""
+        """The scheme in which the weight is packed; None if it is not."""
         name = matrix if isinstance(matrix, str) else matrix.name
         slot = find(self._structure, self.model.family, name)
         return slot.packed.scheme if slot is not None and slot.packed is not None else None
@@ -119,7 +119,7 @@ class Block:
         return self._slot(matrix if isinstance(matrix, str) else matrix.name).quantized()
 
     def has(self, name: str) -> bool:
-        """Whether the block has a weight of this name."""
+        """True if the block has a weight of this name."""
         return find(self._structure, self.model.family, name) is not None
 
     def module(self, matrix: Matrix) -> nn.Module:
@@ -188,10 +188,10 @@ class MoEModel:
         Raises:
             Refused: there are none: a dense model, or every MoE layer is dropped.
         """
-        found = tuple(block for block in self.blocks if block.experts)
-        if not found:
+        blocks = tuple(block for block in self.blocks if block.experts)
+        if not blocks:
             raise Refused(f"{self.ref} has no experts: it is dense, or its MoE layers are gone.")
-        return found
+        return blocks
 
     @property
     def base_blocks(self) -> int:
@@ -227,22 +227,22 @@ class MoEModel:
 
     @property
     def has_tokenizer(self) -> bool:
-        """Whether the model came with a tokenizer's files."""
+        """True if the model came with a tokenizer's files."""
         return self._tokenizer_source is not None
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are ("meta" in a dry run)."""
+        """The device of the parameters ("meta" in a dry run)."""
         return next(self.frame.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the parameters."""
+        """The number format of the parameters."""
         return next(self.frame.parameters()).dtype
 
     @property
     def streamed(self) -> bool:
-        """Whether blocks are in memory only while they are used."""
+        """True if blocks are in memory only while they are used."""
         return self._shelf is not None
 
     def stream(self, files: Files, prefix: str) -> None:

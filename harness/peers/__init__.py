@@ -1,1 +1,1 @@
-"""Other libraries as methods: each works in an interpreter of its own, and hands back codes."""
+"""Other libraries as methods, each under an interpreter of its own."""

@@ -1,4 +1,4 @@
-"""What goes to a peer and what comes back: a folder each way, checked block by block."""
+"""The exchange with a peer: a folder each way, checked block by block."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.errors import Refused, UserError
 from harness.export.plain import write_plain
 from harness.model.editing.matrices import Part
 from harness.model.files.tensors import LAYER
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import Block, MoEModel
 from harness.peers.weights import module_path, paths
 from harness.peers.workers.peer_job import digest
@@ -72,7 +72,7 @@ def send(
 
 
 class Answer:
-    """What a peer has made of one block, under the block's own names.
+    """A peer's result for one block, under the block's own names.
 
     Attributes:
         quantized: By matrix.
@@ -114,16 +114,16 @@ def receive(folder: Path, place: int, block: Block, names: Sequence[str], scheme
 
 
 def report(folder: Path) -> dict[str, Any]:
-    """What the worker says of itself.
+    """The worker's account of itself.
 
     Raises:
         UserError: nothing.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"the peer's worker ended without a report ({error}).") from error
-    return found
+    return report
 
 
 def blank(block: Block, name: str, scheme: Scheme) -> Quantized:
@@ -143,8 +143,8 @@ def _quantized(
     tensors: dict[str, Tensor], block: Block, name: str, scheme: Scheme, where: str
 ) -> Quantized:
     path, weight = module_path(block, name), block.weight(name)
-    found = {part: tensors.pop(f"{path}.{part}", None) for part in PARTS}
-    codes, scales, zeros = (found[part] for part in PARTS)
+    parts = {part: tensors.pop(f"{path}.{part}", None) for part in PARTS}
+    codes, scales, zeros = (parts[part] for part in PARTS)
     if codes is None or scales is None or (zeros is None) != scheme.symmetric:
         raise UserError(f"{where}: the peer has not quantized it.")
     fits = codes.shape == weight.shape and codes.dtype == torch.uint8

@@ -14,13 +14,13 @@ from harness.places import cache_folder
 
 _ASK = """
 import importlib.metadata, json, sys
-found = {}
+versions = {}
 for name in sys.argv[1:]:
     try:
-        found[name] = importlib.metadata.version(name)
+        versions[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         pass
-print(json.dumps(found))
+print(json.dumps(versions))
 """
 _PATIENCE = 60.0
 """Seconds that an interpreter has to say what is installed."""
@@ -49,7 +49,7 @@ class Peer:
 
     @property
     def environment(self) -> Path:
-        """Where the interpreter's environment is unless the variable says otherwise."""
+        """The folder of the interpreter's environment, unless the variable says otherwise."""
         return cache_folder() / "peers" / self.name
 
     @property
@@ -99,26 +99,26 @@ class Peer:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_PATIENCE, check=True
             )
-            found: dict[str, str] = json.loads(done.stdout)
+            versions: dict[str, str] = json.loads(done.stdout)
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             raise UserError(
                 f"{self.name}: {path} does not answer like a Python interpreter "
                 f"({type(error).__name__}); set {self.variable} to another."
             ) from error
-        if self.package not in found:
+        if self.package not in versions:
             raise UserError(
                 f"{self.name}: {path} has no {self.package}; run '{path} -m pip install "
                 f"{self.package}=={self.version}'."
             )
-        return found
+        return versions
 
     def finding(self) -> str:
-        """What `moebench doctor` says."""
+        """The line that `moebench doctor` prints."""
         try:
-            found = self.installed()
+            versions = self.installed()
         except UserError:
             return f"not there; {self.advice}, or {self.variable} names its interpreter"
-        listed = ", ".join(f"{name} {version}" for name, version in found.items())
+        listed = ", ".join(f"{name} {version}" for name, version in versions.items())
         return f"{listed} ({self.interpreter()})"
 
 

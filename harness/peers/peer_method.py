@@ -22,7 +22,7 @@ from harness.model.view import Block, MoEModel
 from harness.peers import exchange
 from harness.peers import same_matrix as likeness
 from harness.peers.peer import Peer
-from harness.peers.process import work
+from harness.peers.worker_process import work
 
 
 class PeerMethod(Rounding):
@@ -42,7 +42,7 @@ class PeerMethod(Rounding):
 
     algorithm: Literal["gptq", "awq"] = "gptq"
     version: str
-    """Of the library; another one that is found is refused, for it may give other results."""
+    """Version of the library; any other is refused, for it may give other results."""
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one QuantizeWeights per block, for AWQ after a SetWeights, and three notes.
@@ -85,7 +85,7 @@ class PeerMethod(Rounding):
 
     @abstractmethod
     def own_options(self) -> dict[str, Any]:
-        """What the worker is told beside algorithm and scheme."""
+        """The settings that the worker is given beside algorithm and scheme."""
 
     def _asked(self) -> dict[str, Any]:
         scheme = self.scheme.model_dump(mode="json")
@@ -93,10 +93,10 @@ class PeerMethod(Rounding):
 
     def _check(self, model: MoEModel) -> None:
         name = self.peer.name
-        found, known = model.family.model_type, self.families[self.algorithm]
-        if found not in known:
+        family, known = model.family.model_type, self.families[self.algorithm]
+        if family not in known:
             raise Refused(
-                f"{name} cannot quantize {found} by {self.algorithm}; it does "
+                f"{name} cannot quantize {family} by {self.algorithm}; it does "
                 f"{', '.join(sorted(known))}."
             )
         try:
@@ -108,20 +108,20 @@ class PeerMethod(Rounding):
             raise Refused(f"{name} works on plain checkpoints only: {reason}") from error
 
     def _check_version(self) -> None:
-        found = self.peer.installed()[self.peer.package]
-        if found != self.version:
+        version = self.peer.installed()[self.peer.package]
+        if version != self.version:
             raise UserError(
-                f"{self.peer.name}: {self.peer.interpreter()} has version {found}, not "
-                f"{self.version}; install that, or set version = {found!r}."
+                f"{self.peer.name}: {self.peer.interpreter()} has version {version}, not "
+                f"{self.version}; install that, or set version = {version!r}."
             )
 
     def _scaled(self, block: Block, parts: tuple[Part, ...]) -> list[str]:
-        """What AWQ may change beside its targets; named whether it did or not."""
+        """Names of what AWQ may change beside its targets, whether it did or not."""
         if self.algorithm == "gptq":
             return []
         fed = {matrix.reads for matrix in block.matrices(*parts)}
-        found = [name for name in ("attention_norm", "mlp_norm") if name in fed]
-        return found + [m.name for m in block.matrices("router") if "mlp_norm" in fed]
+        norms = [name for name in ("attention_norm", "mlp_norm") if name in fed]
+        return norms + [m.name for m in block.matrices("router") if "mlp_norm" in fed]
 
     def _dry(self, model: MoEModel, parts: tuple[Part, ...]) -> Iterator[Edit]:
         for _, block, names in exchange.layers(model, parts):
@@ -139,9 +139,9 @@ class PeerMethod(Rounding):
         """
         scaled = self.algorithm == "awq"
         totals = {"peer": 0.0, "rtn": 0.0}
-        for name, found in answer.quantized.items():
+        for name, quantized in answer.quantized.items():
             weight = block.weight(name)
-            theirs = likeness.error(weight, found.dequantise(torch.float32), scaled=scaled)
+            theirs = likeness.error(weight, quantized.dequantise(torch.float32), scaled=scaled)
             if theirs > likeness.MOST:
                 raise UserError(
                     f"block {block.index}: what {self.peer.name} gives for {name} is not that "

@@ -5,20 +5,20 @@ from __future__ import annotations
 from torch import Tensor
 
 MOST = 0.95
-"""Of the relative error: random values have 1.4, or 0.98 and more once scales are fitted."""
+"""Largest relative error: random values have 1.4, or 0.98 and more once scales are fitted."""
 _ROUNDS = 4
 
 
-def error(weight: Tensor, found: Tensor, *, scaled: bool = False) -> float:
+def error(weight: Tensor, quantized: Tensor, *, scaled: bool = False) -> float:
     """||W - Q|| / ||W||, summed in fp32; infinite for a Q that is not finite.
 
     Args:
         weight: W, [outputs, inputs].
-        found: Q, of the same shape.
+        quantized: Q, of the same shape.
         scaled: Fit a factor to every column and every row of Q first: AWQ moves scales from one
             matrix into another, and only the product of both is what it was.
     """
-    whole, other = weight.float(), found.float()
+    whole, other = weight.float(), quantized.float()
     if not bool(other.isfinite().all()):
         return float("inf")
     for _ in range(_ROUNDS if scaled else 0):

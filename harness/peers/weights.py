@@ -1,4 +1,4 @@
-"""Where a peer has the weights of a block in memory: transformers' modules, experts unfused."""
+"""The weights of a block as a peer has them in memory: transformers' modules, experts unfused."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def _check_protocol(suite: Suite) -> None:
 
 
 def _check_families(suite: Suite, recipe: Recipe, number: int) -> None:
-    from harness.model.families.families import FAMILIES
+    from harness.model.families.family import FAMILIES
 
     for position, name in enumerate(recipe.families or ()):
         if name not in FAMILIES:

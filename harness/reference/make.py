@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from harness.reference import DATA, MODELS
 
 if TYPE_CHECKING:
-    from harness.reference.training.recipe import Recipe
+    from harness.reference.training.schedule import Recipe
 
 _LOG = logging.getLogger(__name__)
 _NAMES = [name.removeprefix("reference/") for name in MODELS]
@@ -61,11 +61,11 @@ def main() -> None:
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if args.data:
-        from harness.reference.world.datasets import write
+        from harness.reference.datasets import write
 
         write(args.out or DATA)
     if args.model:
-        from harness.reference.training.recipes import RECIPES
+        from harness.reference.training.schedules import RECIPES
 
         recipe, folder = RECIPES[args.model], args.out or MODELS[f"reference/{args.model}"]
         if args.draft is None:

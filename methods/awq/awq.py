@@ -20,7 +20,7 @@ from harness.method.quantization.options import (
 )
 from harness.model.editing.matrices import Matrix
 from harness.model.edits import Edit, QuantizeWeights, SetWeights
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 from harness.model.view import Block, MoEModel
 from methods.awq.clip import clipped
 from methods.awq.groups import Group, groups

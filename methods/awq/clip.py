@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.method.quantization.grid import grouped
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from methods.awq.search import simulated
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from harness.errors import Refused
 from harness.method.quantization.grid import fit, grouped, nearest
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 
 LEAST = 1e-4
 """A channel whose |x| is below this share of the average is taken to have it."""

@@ -20,7 +20,7 @@ from harness.method.quantization.options import (
     rounded_note,
 )
 from harness.model.edits import Edit, QuantizeWeights
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 from harness.model.view import Block, MoEModel
 from methods.gptq.stacks import stacks
 from methods.gptq.sweep import Grids, Sweep

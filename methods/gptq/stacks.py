@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.model.editing.matrices import Matrix
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 from harness.model.view import Block
 
 MOST = 2**24

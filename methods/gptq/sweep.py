@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from harness.method.quantization.grid import assembled, fit, grouped, nearest
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 
 Grids = Literal["updated", "lazy", "static"]
 """What a group's grid is fitted to: its weights when its first column is reached, those at the

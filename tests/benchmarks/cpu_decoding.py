@@ -31,7 +31,7 @@ from harness.model.editing.surgery import own
 from harness.model.edits import DropBlock, QuantizeWeights
 from harness.model.layers.packed import settle
 from harness.model.quantized import native
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
 from tests.benchmarks.conftest import machine
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Qwen2MoeConfig
 
 from harness.calibration.observe import Seen
 from harness.calibration.statistic import Statistic
@@ -23,6 +22,7 @@ from harness.method.registry import build
 from harness.model.edits import KeepExperts, MergeExperts, SkipExperts
 from harness.model.shell import shell
 from harness.model.view import Block, MoEModel
+from tests.models import draw_weights, from_config, tiny_config
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]
@@ -63,24 +63,16 @@ def subsets(experts: int, *sizes: int) -> Tensor:
 
 def wide(experts: int, top_k: int) -> MoEModel:
     """One block with many experts."""
-    config = Qwen2MoeConfig(
-        vocab_size=53,
-        hidden_size=16,
+    config = tiny_config(
+        "qwen2_moe",
         num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        intermediate_size=24,
         moe_intermediate_size=8,
         shared_expert_intermediate_size=8,
         num_experts=experts,
         num_experts_per_tok=top_k,
     )
-    generator = torch.Generator().manual_seed(0)
-    auto: Any = AutoModelForCausalLM
-    lm = auto.from_config(config, dtype=torch.float32)
-    for parameter in lm.parameters():
-        if parameter.dim() > 1:
-            parameter.data.normal_(0, 0.3, generator=generator)
+    lm = from_config(config, dtype=torch.float32)
+    draw_weights(lm, 0)
     return MoEModel(lm, ref="wide", sha256="wide")
 
 

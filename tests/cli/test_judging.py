@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness import reference
+from tests.models import save_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -45,28 +46,8 @@ steps = [{ method = "random", ratio = 0.25 }]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the suite, run once on a model that stands in for the suite's own."""
-    import torch
-    from transformers import MixtralConfig, MixtralForCausalLM
-
-    from harness.reference.training.tokenizer import split, tokenizer
-
     place = tmp_path_factory.mktemp("work")
-    text = (reference.DATA / "calibration.jsonl").read_text(encoding="utf-8")
-    words = tokenizer(sorted({word for word in split(text) if word.isalpha()}))
-    config = MixtralConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        num_local_experts=4,
-        num_experts_per_tok=2,
-        max_position_embeddings=256,
-    )
-    torch.manual_seed(0)
-    MixtralForCausalLM(config).save_pretrained(place / "tiny")
-    words.save_pretrained(place / "tiny")
+    save_checkpoint(place / "tiny")
     (place / "mine.toml").write_text(SUITE)
     done = moebench(place, "run", "mine.toml", "--models", "tiny", "--data-root", reference.DATA)
     assert done.returncode == 0, done.stderr

@@ -10,57 +10,22 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tests.models import from_config, tiny_config
 
 SUBJECTS = ("anatomy", "virology")
 ITEMS = 10
 
-_SMALL = {
+_SHAPE: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "num_key_value_heads": 2,
+    "num_experts_per_tok": 2,
     "max_position_embeddings": 512,
     "initializer_range": 0.3,
     "tie_word_embeddings": False,
-}
-_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
-
-CONFIGS: dict[str, Callable[..., transformers.PretrainedConfig]] = {
-    "mixtral": lambda **o: transformers.MixtralConfig(
-        **{**_SMALL, "intermediate_size": 16, "num_local_experts": 4, **o}
-    ),
-    "qwen2_moe": lambda **o: transformers.Qwen2MoeConfig(
-        **{**_SMALL, **_EXPERTS, "shared_expert_intermediate_size": 16, **o}
-    ),
-    "qwen3_moe": lambda **o: transformers.Qwen3MoeConfig(
-        **{**_SMALL, **_EXPERTS, "head_dim": 8, **o}
-    ),
-    "olmoe": lambda **o: transformers.OlmoeConfig(
-        **{**_SMALL, "intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2, **o}
-    ),
-    "deepseek_v2": lambda **o: transformers.DeepseekV2Config(
-        **{
-            **_SMALL,
-            "num_key_value_heads": 4,
-            "n_routed_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 16,
-            "intermediate_size": 32,
-            "first_k_dense_replace": 1,
-            "kv_lora_rank": 16,
-            "q_lora_rank": None,
-            "qk_rope_head_dim": 8,
-            "qk_nope_head_dim": 8,
-            "v_head_dim": 8,
-            "n_group": 1,
-            "topk_group": 1,
-            "topk_method": "greedy",
-            **o,
-        }
-    ),
 }
 
 
@@ -98,14 +63,10 @@ def tokenizer(text: str) -> PreTrainedTokenizerFast:
 def build(tokenizer: PreTrainedTokenizerFast) -> Callable[..., PreTrainedModel]:
     """A tiny random model of a family: `build("mixtral", attention="eager", **config)`."""
 
-    def build(family: str, *, attention: str = "sdpa", **options: Any) -> PreTrainedModel:
+    def build(family: str, *, attention: str = "sdpa", **changes: Any) -> PreTrainedModel:
         torch.manual_seed(7)
-        config = CONFIGS[family](vocab_size=len(tokenizer), **options)
-        model: PreTrainedModel = transformers.AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            config, attn_implementation=attention
-        )
-        model.train(False)
-        return model
+        config = tiny_config(family, **{**_SHAPE, "vocab_size": len(tokenizer), **changes})
+        return from_config(config, attn_implementation=attention)
 
     return build
 

@@ -182,18 +182,10 @@ def test_a_loss_that_is_not_finite_is_an_error(
         perplexity(broken, tokenizer, "ptb-128", data=texts)
 
 
-@pytest.fixture
-def shared() -> Path:
-    folder = Path(__file__).parents[2].parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the real Penn Treebank text is not beside this checkout")
-    return folder
-
-
 def test_windows_of_the_real_penn_treebank(
-    shared: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, add_split: AddSplit
+    real_texts: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, add_split: AddSplit
 ) -> None:
-    lines = [line.strip() for line in (shared / "ptb.test.txt").read_text().splitlines()]
+    lines = [line.strip() for line in (real_texts / "ptb.test.txt").read_text().splitlines()]
     rows = [{"sentence": line} for line in lines]
     add_split(tmp_path, "ptb-text-only/ptb_text_only", "penn_treebank", "test", rows)
     protocol = PROTOCOLS["ptb"]

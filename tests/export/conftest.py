@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from harness.model.edits import QuantizeWeights
-from harness.model.families.families import FAMILIES
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.families.family import FAMILIES
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import MoEModel
+from tests.models import from_config, tiny_config
 
 ROUTED = ("deepseek", "deepseek_v2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe")
 DENSE = ("llama", "mistral", "qwen2")
@@ -34,18 +34,17 @@ _WIDE: dict[str, Any] = {
 
 
 @pytest.fixture
-def wide(configs: dict[str, Callable[[], PretrainedConfig]]) -> Callable[..., MoEModel]:
+def wide() -> Callable[..., MoEModel]:
     """A random model of any family, 64 wide, experts and MLPs 32."""
 
     def build(family: str, dtype: torch.dtype = torch.bfloat16) -> MoEModel:
-        config = configs[family]()
+        config = tiny_config(family)
         for name, value in _WIDE.items():
             if hasattr(config, name):
                 setattr(config, name, value)
         if hasattr(config, "layer_types"):
             config.layer_types = config.layer_types[: config.num_hidden_layers]
-        auto: Any = AutoModelForCausalLM
-        lm = auto.from_config(config, dtype=dtype)
+        lm = from_config(config, dtype=dtype)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in lm.parameters():

@@ -21,7 +21,7 @@ from harness.model.edits import (
     QuantizeWeights,
     SkipExperts,
 )
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import MoEModel
 
 FOUR = Scheme(bits=4, group=32, symmetric=True)

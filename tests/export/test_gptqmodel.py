@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from harness.errors import UserError
-from harness.export.names import module_name
+from harness.export.tensor_names import module_name
 from harness.export.writing import export
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
 from harness.peers.peer import GPTQMODEL
 from harness.reference import MODELS

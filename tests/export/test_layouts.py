@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.export import awq, compressed_tensors, gptq
+from harness.export import awq_layout, compressed_tensors, gptq_layout
 from harness.export.writing import export
 from harness.model.edits import DropBlock, KeepExperts
 from harness.model.files.artifact import load, save
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import MoEModel
 
 Codes = NDArray[np.int64]
@@ -147,13 +147,13 @@ def test_words_as_they_were_pinned() -> None:
     assert ours["weight_packed"].tolist()[:2] == [[0x76543210], [9]]
     assert ours["weight_zero_point"].tolist() == [[0x33333333]]
     assert ours["weight_shape"].tolist() == [8, 8]
-    assert gptq.pack(weight)["qweight"].tolist() == [[0x76543210, 9, 0, 0, 0, 0, 0, 0]]
-    assert gptq.pack(weight)["qzeros"].tolist() == [[0x33333333]]
+    assert gptq_layout.pack(weight)["qweight"].tolist() == [[0x76543210, 9, 0, 0, 0, 0, 0, 0]]
+    assert gptq_layout.pack(weight)["qzeros"].tolist() == [[0x33333333]]
     # The second output is the fifth code of a word.
-    assert awq.pack(weight)["qweight"][0].tolist() == [9 << 16]
-    assert awq.pack(weight)["qweight"][5].tolist() == [5]
+    assert awq_layout.pack(weight)["qweight"][0].tolist() == [9 << 16]
+    assert awq_layout.pack(weight)["qweight"][5].tolist() == [5]
     middle = Quantized.of(codes, scales, None, Scheme(bits=4, group=0, symmetric=True))
-    assert gptq.pack(middle)["qzeros"].tolist() == [[0x77777777]]
+    assert gptq_layout.pack(middle)["qzeros"].tolist() == [[0x77777777]]
     assert "weight_zero_point" not in compressed_tensors.pack(middle)
     negative = Quantized.of(codes.flip(1), scales, zeros, Scheme(bits=4, group=0))
     assert compressed_tensors.pack(negative)["weight_packed"][0].tolist() == [0x01234567]
@@ -190,12 +190,12 @@ def test_what_is_left_whole_is_said(
     model = wide(family)
     quantize(model, Scheme(bits=4, group=32, symmetric=True), only=lambda b, n: b == 2)
     mlp = "block_sparse_moe" if family == "mixtral" else "mlp"
-    skipped = awq.settings(model)["modules_to_not_convert"]
+    skipped = awq_layout.settings(model)["modules_to_not_convert"]
     assert {"lm_head", f"model.layers.1.{mlp}.experts", f"model.layers.2.{mlp}.gate"} <= {*skipped}
     assert not any(".layers.2.self_attn" in name for name in skipped)
     ignored = compressed_tensors.settings(model)["ignore"]
     assert rf"re:model\.layers\.1\.{mlp}\.experts\..*" in ignored
-    rules = gptq.settings(model)["dynamic"]
+    rules = gptq_layout.settings(model)["dynamic"]
     assert rf"-:model\.layers\.1\.{mlp}\.experts(\.|$)" in rules
     if family != "deepseek_v2":
         assert r"-:model\.layers\.1\.self_attn\.qkv_proj(\.|$)" in rules

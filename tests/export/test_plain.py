@@ -20,6 +20,7 @@ from harness.export.writing import export
 from harness.model.edits import DropBlock, KeepExperts, MergeExperts, SetWeights
 from harness.model.files.opening import open_model
 from harness.model.view import MoEModel
+from tests.models import from_config, tiny_config
 
 ROUTED = ("deepseek", "deepseek_v2", "mixtral", "olmoe", "qwen2_moe", "qwen3_moe")
 DENSE = ("llama", "mistral", "qwen2")
@@ -134,13 +135,9 @@ def test_blocks_that_are_dense_in_turns(tiny: Tiny) -> None:
     assert [found.has_experts(block) for block in range(3)] == [False, True, True]
 
 
-def test_a_pattern_without_words_is_refused(
-    random_lm: Callable[..., PreTrainedModel], configs: dict[str, Callable[[], Any]], tmp_path: Path
-) -> None:
-    config = configs["deepseek"]()
-    config.moe_layer_freq, config.first_k_dense_replace = 2, 0
-    auto: Any = AutoModelForCausalLM
-    model = MoEModel(auto.from_config(config), ref="turns", sha256="turns")
+def test_a_pattern_without_words_is_refused(tmp_path: Path) -> None:
+    config = tiny_config("deepseek", moe_layer_freq=2, first_k_dense_replace=0)
+    model = MoEModel(from_config(config), ref="turns", sha256="turns")
     assert [bool(block.experts) for block in model.blocks] == [True, False, True, False]
     model.apply(DropBlock(block=0))
     with pytest.raises(Refused, match=r"drop_block leaves dense MLPs at the places \[0, 2\] of 3"):

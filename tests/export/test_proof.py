@@ -20,7 +20,7 @@ from harness.export.formats import FORMATS
 from harness.export.writing import export
 from harness.model.edits import KeepExperts, SkipExperts
 from harness.model.files.artifact import save
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import MoEModel
 
 Break = Callable[[dict[str, Tensor]], None]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness.model.layers.experts import Experts
 from harness.model.layers.packed import PackedLinear
 from harness.model.quantized.kernels.tiles import Tiles
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 
 pytestmark = [
     pytest.mark.gpu,
@@ -69,7 +69,7 @@ def reference(x: Tensor, slots: Tensor, weight: Quantized) -> Tensor:
 )
 def test_products(scheme: Scheme, rows: int, dtype: torch.dtype) -> None:
     """Experts without rows, rows that lead nowhere, outputs and inputs that fill no tile."""
-    from harness.model.quantized.kernels.grouped import grouped_rows
+    from harness.model.quantized.kernels.launch import grouped_rows
 
     weight = quantized(scheme, (12, 1000, 1416), dtype)
     slots = torch.randint(-1, 15, (rows,), device="cuda")
@@ -86,7 +86,7 @@ def test_products(scheme: Scheme, rows: int, dtype: torch.dtype) -> None:
 
 def test_the_same_bits_every_time() -> None:
     """Long rows are shared out among programs; their sums are added in one order."""
-    from harness.model.quantized.kernels.grouped import grouped_rows
+    from harness.model.quantized.kernels.launch import grouped_rows
 
     weight = quantized(Scheme(), (8, 4096, 14336), torch.bfloat16)
     x, slots = torch.randn(2, 14336, device="cuda").bfloat16(), torch.tensor([6, 1], device="cuda")
@@ -176,7 +176,7 @@ def test_bandwidth(
     bits: int, rows: int, shape: tuple[int, int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Bytes of the experts used over time, printed; nothing is asserted of them."""
-    from harness.model.quantized.kernels.grouped import grouped_rows
+    from harness.model.quantized.kernels.launch import grouped_rows
 
     weight: Tensor | Quantized = (
         torch.randn(shape, device="cuda", dtype=torch.bfloat16)
@@ -207,7 +207,7 @@ def test_prefill_rate(
     bits: int, shape: tuple[int, int, int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """2048 tokens, printed; nothing is asserted of it."""
-    from harness.model.quantized.kernels.grouped import grouped_rows
+    from harness.model.quantized.kernels.launch import grouped_rows
 
     weight: Tensor | Quantized = (
         torch.randn(shape, device="cuda", dtype=torch.bfloat16)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, MixtralConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from harness.measure.environment import environment
 from harness.measure.flops import measure_flops
@@ -12,6 +14,7 @@ from harness.measure.speed.compared import measure_speed, measure_speeds
 from harness.measure.speed.graph import Captured, NotCaptured
 from harness.measure.speed.runtime import Generation
 from harness.measure.speed.semi_structured import semi_structured
+from tests.models import from_config, tiny_config
 
 pytestmark = [
     pytest.mark.gpu,
@@ -23,7 +26,8 @@ MIB = 1 << 20
 
 @pytest.fixture
 def lm() -> PreTrainedModel:
-    config = MixtralConfig(
+    config = tiny_config(
+        "mixtral",
         vocab_size=512,
         hidden_size=256,
         intermediate_size=512,
@@ -35,10 +39,8 @@ def lm() -> PreTrainedModel:
         max_position_embeddings=512,
     )
     torch.manual_seed(0)
-    built = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-        config, dtype=torch.bfloat16
-    )
-    on_device: PreTrainedModel = built.to("cuda").eval()
+    built: Any = from_config(config, dtype=torch.bfloat16)
+    on_device: PreTrainedModel = built.to("cuda")
     return on_device
 
 

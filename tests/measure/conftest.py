@@ -9,76 +9,30 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
-    AutoModelForCausalLM,
-    DeepseekV2Config,
-    MixtralConfig,
-    OlmoeConfig,
-    PretrainedConfig,
     PreTrainedModel,
-    Qwen2MoeConfig,
-    Qwen3MoeConfig,
 )
 
-SHAPE: dict[str, Any] = {
+from tests.models import from_config, tiny_config
+
+_SHAPE: dict[str, Any] = {
     "vocab_size": 61,
     "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
 }
-MLA: dict[str, Any] = {
-    **SHAPE,
-    "num_key_value_heads": 4,
-    "intermediate_size": 40,
-    "moe_intermediate_size": 24,
-    "n_routed_experts": 6,
-    "num_experts_per_tok": 3,
-    "n_shared_experts": 2,
-    "first_k_dense_replace": 1,
-    "kv_lora_rank": 20,
-    "qk_rope_head_dim": 8,
-    "qk_nope_head_dim": 12,
-    "v_head_dim": 10,
-    "topk_method": "greedy",
-    "n_group": 1,
-    "topk_group": 1,
-}
-TINY: dict[str, tuple[Callable[..., PretrainedConfig], dict[str, Any]]] = {
-    "mixtral": (
-        MixtralConfig,
-        {**SHAPE, "intermediate_size": 24, "num_local_experts": 6, "num_experts_per_tok": 2},
-    ),
-    "qwen2_moe": (
-        Qwen2MoeConfig,
-        {
-            **SHAPE,
-            "intermediate_size": 40,
-            "moe_intermediate_size": 24,
-            "shared_expert_intermediate_size": 48,
-            "num_experts": 6,
-            "num_experts_per_tok": 3,
-            "mlp_only_layers": [1],
-        },
-    ),
-    "qwen3_moe": (
-        Qwen3MoeConfig,
-        {
-            **SHAPE,
-            "head_dim": 12,
-            "intermediate_size": 40,
-            "moe_intermediate_size": 24,
-            "num_experts": 6,
-            "num_experts_per_tok": 2,
-            "mlp_only_layers": [0],
-        },
-    ),
-    "olmoe": (
-        OlmoeConfig,
-        {**SHAPE, "intermediate_size": 24, "num_experts": 6, "num_experts_per_tok": 2},
-    ),
-    "deepseek_v2": (DeepseekV2Config, {**MLA, "q_lora_rank": None}),
-    "deepseek_v2_q_lora": (DeepseekV2Config, {**MLA, "q_lora_rank": 14}),
+_MLA = {"kv_lora_rank": 20, "qk_rope_head_dim": 8, "qk_nope_head_dim": 12, "v_head_dim": 10}
+_CHANGES: dict[str, dict[str, Any]] = {
+    "qwen2_moe": {
+        "intermediate_size": 40,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 48,
+        "mlp_only_layers": [1],
+    },
+    "qwen3_moe": {"moe_intermediate_size": 24, "mlp_only_layers": [0], "num_experts_per_tok": 2},
+    "olmoe": {"intermediate_size": 24, "num_experts_per_tok": 2},
+    "deepseek_v2": _MLA,
+    "deepseek_v2_q_lora": {**_MLA, "q_lora_rank": 14},
 }
 
 
@@ -89,16 +43,14 @@ def tiny() -> Callable[..., PreTrainedModel]:
 
 
 def build(name: str, *, config: dict[str, Any] | None = None, **options: Any) -> PreTrainedModel:
-    kind, values = TINY[name]
     torch.manual_seed(0)
-    filled = kind(**(values | (config or {})))
-    lm: Any = AutoModelForCausalLM.from_config(filled, **options)  # type: ignore[no-untyped-call]
+    changes = {**_SHAPE, **_CHANGES.get(name, {}), **(config or {})}
+    lm = from_config(tiny_config(name.removesuffix("_q_lora"), **changes), **options)
     # Random weights are small: larger ones make a wrong mask or cache show in the logits.
     for parameter in lm.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(8)
-    built: PreTrainedModel = lm.eval()
-    return built
+    return lm
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from harness.calibration.statistics.inputs import Covariances, Magnitudes
 from harness.calibration.walk import Calibration
@@ -27,9 +26,9 @@ from harness.model.edits import (
     SetWeights,
     SkipExperts,
 )
-from harness.model.families.families import FAMILIES
+from harness.model.families.family import FAMILIES
 from harness.model.files.artifact import load, save
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import Block, MoEModel
 from methods.awq.awq import AWQ
 from methods.awq.clip import clipped
@@ -37,6 +36,7 @@ from methods.awq.groups import groups
 from methods.awq.scale import Scales
 from methods.awq.search import candidates, search
 from methods.rtn import RTN
+from tests.models import from_config, tiny_config
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]
@@ -44,15 +44,11 @@ SCHEME = Scheme(bits=4, group=32)
 
 
 @pytest.fixture
-def rough(configs: dict[str, Callable[[], Any]]) -> Callable[..., MoEModel]:
+def rough() -> Callable[..., MoEModel]:
     """Small models whose norms and biases are random, too; `changes` are the configuration's."""
 
     def build(family: str, **changes: Any) -> MoEModel:
-        config = configs[family]()
-        for name, value in changes.items():
-            setattr(config, name, value)
-        auto: Any = AutoModelForCausalLM  # its methods have no annotations
-        lm = auto.from_config(config, dtype=torch.float32)
+        lm = from_config(tiny_config(family, **changes), dtype=torch.float32)
         generator = torch.Generator().manual_seed(3)
         with torch.no_grad():
             for parameter in lm.parameters():

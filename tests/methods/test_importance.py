@@ -9,7 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from harness.calibration.passes.importance import leave_one_out
 from harness.calibration.states import run
@@ -29,6 +28,7 @@ from harness.model.edits import (
     SkipExperts,
 )
 from harness.model.view import MoEModel
+from tests.models import from_config, tiny_config
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]
@@ -193,11 +193,10 @@ def test_no_tokens(family: str, tiny: Tiny, calibration: Calibrate) -> None:
     assert found.losses == {b.index: dict.fromkeys(b.experts, 0.0) for b in model.moe_blocks()}
 
 
-def test_refusals(configs: dict[str, Any], tiny: Tiny, calibration: Calibrate) -> None:
-    config = configs["deepseek_v2"]()
-    config.update({"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1})
-    auto: Any = AutoModelForCausalLM
-    grouped = MoEModel(auto.from_config(config), ref="grouped", sha256="grouped")
+def test_refusals(tiny: Tiny, calibration: Calibrate) -> None:
+    router = {"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1}
+    lm = from_config(tiny_config("deepseek_v2", **router))
+    grouped = MoEModel(lm, ref="grouped", sha256="grouped")
     with pytest.raises(Refused, match="group-limited router"):
         leave_one_out(grouped, calibration())
     empty = tiny("mixtral")

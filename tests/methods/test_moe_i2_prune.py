@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from harness.calibration.passes.importance import Importance
 from harness.calibration.statistics.subset_errors import SubsetErrors
@@ -21,6 +20,7 @@ from harness.model.edits import DropMoE, KeepExperts, MergeExperts
 from harness.model.view import MoEModel
 from methods.moe_i2.counts import by_importance
 from methods.moe_i2.field import combination, combined_losses, fields
+from tests.models import draw_weights, from_config, tiny_config
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]
@@ -200,17 +200,10 @@ def test_without_a_field_it_finds_what_enumeration_finds(
 
 
 @pytest.fixture
-def wide(configs: dict[str, Any]) -> MoEModel:
+def wide() -> MoEModel:
     """Sixteen experts per layer."""
-    config = configs["olmoe"]()
-    config.update({"num_experts": 16, "num_hidden_layers": 2})
-    torch.manual_seed(0)
-    auto: Any = AutoModelForCausalLM
-    lm = auto.from_config(config, dtype=torch.float32)
-    with torch.no_grad():
-        for parameter in lm.parameters():
-            if parameter.dim() > 1:
-                parameter.normal_(0, 0.3)
+    lm = from_config(tiny_config("olmoe", num_experts=16, num_hidden_layers=2), dtype=torch.float32)
+    draw_weights(lm, 0)
     return MoEModel(lm, ref="wide", sha256="wide")
 
 
@@ -262,7 +255,7 @@ def test_seeds(tiny: Tiny, calibration: Calibrate) -> None:
 
 
 @pytest.mark.parametrize("name", ["moe-i2-prune", "greedy"])
-def test_refusals(name: str, configs: dict[str, Any], tiny: Tiny, calibration: Calibrate) -> None:
+def test_refusals(name: str, tiny: Tiny, calibration: Calibrate) -> None:
     model = tiny("mixtral")
     groups = ((0, 1), (2,), (3,), (4,), (5,))
     model.apply(MergeExperts(block=2, groups=groups, weights=((1, 1), (1,), (1,), (1,), (1,))))
@@ -272,10 +265,9 @@ def test_refusals(name: str, configs: dict[str, Any], tiny: Tiny, calibration: C
     uneven.apply(KeepExperts(block=1, experts=(0, 1)))
     with pytest.raises(Refused, match="block 1 has only 2 experts"):
         run(uneven, calibration(), name, keep=3)
-    config = configs["deepseek_v2"]()
-    config.update({"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1})
-    auto: Any = AutoModelForCausalLM
-    grouped = MoEModel(auto.from_config(config), ref="grouped", sha256="grouped")
+    router = {"topk_method": "group_limited_greedy", "n_group": 2, "topk_group": 1}
+    lm = from_config(tiny_config("deepseek_v2", **router))
+    grouped = MoEModel(lm, ref="grouped", sha256="grouped")
     with pytest.raises(Refused, match="group-limited router"):
         run(grouped, calibration(), name, keep=4)
 

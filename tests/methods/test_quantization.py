@@ -17,7 +17,7 @@ from harness.method.quantization.grid import fit, rounded
 from harness.method.recipe import Step, StepReport, compress
 from harness.method.registry import build
 from harness.model.edits import QuantizeWeights, SetWeights
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
 from methods.gptq.gptq import GPTQ
 from tests.benchmarks.held_out import layer_errors, matrix_errors

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from harness import reference
 from harness.calibration.statistics.inputs import InputNorms
@@ -28,6 +27,7 @@ from harness.model.files.audit import audit
 from harness.model.files.identity import describe
 from harness.model.files.opening import open_meta, open_model
 from harness.model.view import Block, MoEModel
+from tests.models import from_config, tiny_config
 
 FAMILIES = ("llama", "mistral", "qwen2")
 NAMES = [f"dense.{role}" for role in ("gate", "up", "down")]
@@ -163,14 +163,12 @@ def test_work_is_counted_as_the_formula_says(folder: Path) -> None:
     assert whole.macs - less.macs == attention + 2 * 11 * 3 * 16 * 24
 
 
-def test_it_is_evaluated(configs: dict[str, Callable[[], Any]], family: str) -> None:
+def test_it_is_evaluated(family: str) -> None:
     tokenizer = open_meta("reference/mixtral").tokenizer
-    config = configs[family]()
-    config.vocab_size, config.max_position_embeddings = len(tokenizer), 256
+    config = tiny_config(family, vocab_size=len(tokenizer), max_position_embeddings=256)
     if family == "mistral":
         config.sliding_window = 256  # longer than any prompt: prompts may then share a row
-    auto: Any = AutoModelForCausalLM  # its methods have no annotations
-    model = MoEModel(auto.from_config(config), ref=family, sha256=family)
+    model = MoEModel(from_config(config), ref=family, sha256=family)
     data = DataRoot(reference.DATA)
     ours, theirs = (
         evaluate_tasks(model.lm, tokenizer, ("boolq",), data=data, limit=3, packed=packed)[1]

@@ -11,7 +11,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoModelForCausalLM
 
 from harness.errors import Refused
 from harness.model.edits import (
@@ -29,8 +28,9 @@ from harness.model.edits import (
 )
 from harness.model.files.artifact import load, save
 from harness.model.files.audit import audit
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import Block, MoEModel
+from tests.models import from_config, tiny_config
 
 BLOCK = 2  # has experts in every family
 KINDS = [*sorted(EDITS), "keep_experts-mask", "keep_experts-preserve"]
@@ -227,13 +227,10 @@ def test_the_last_block_cannot_be_dropped(tiny: Callable[..., MoEModel]) -> None
         model.apply(DropBlock(block=3))
 
 
-def test_a_group_limited_router_keeps_equally_many_of_each_group(
-    configs: dict[str, Callable[[], Any]],
-) -> None:
-    config = configs["deepseek_v2"]()
-    config.topk_method, config.n_group, config.topk_group = "group_limited_greedy", 3, 2
-    auto: Any = AutoModelForCausalLM  # its methods have no annotations
-    model = MoEModel(auto.from_config(config), ref="groups", sha256="groups")
+def test_a_group_limited_router_keeps_equally_many_of_each_group() -> None:
+    router = {"topk_method": "group_limited_greedy", "n_group": 3, "topk_group": 2}
+    lm = from_config(tiny_config("deepseek_v2", **router))
+    model = MoEModel(lm, ref="groups", sha256="groups")
     with pytest.raises(Refused, match="equally many of each group"):
         model.apply(KeepExperts(block=2, experts=(0, 1, 2, 3)))
     model.apply(KeepExperts(block=2, experts=(0, 3, 5)))

@@ -14,7 +14,7 @@ from harness.model.layers.experts import Experts
 from harness.model.layers.packed import PackedLinear
 from harness.model.quantized import kernels
 from harness.model.quantized.kernels.tiles import FEW_ROWS, Tiles
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import Block, MoEModel
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -61,7 +61,7 @@ def reference(x: Tensor, slots: list[int], weight: Tensor | Quantized) -> Tensor
 
 
 def check(x: Tensor, slots: list[int], weight: Tensor | Quantized) -> None:
-    from harness.model.quantized.kernels.grouped import grouped_rows
+    from harness.model.quantized.kernels.launch import grouped_rows
 
     on_device = weight.to(DEVICE) if isinstance(weight, Tensor) else moved(weight)
     out = grouped_rows(x.to(DEVICE), torch.tensor(slots, device=DEVICE), on_device)
@@ -152,7 +152,7 @@ def test_dense_weights(dtype: torch.dtype, draw: torch.Generator) -> None:
 
 @needs_triton
 def test_long_rows_are_shared_out_and_rows_may_be_the_same(draw: torch.Generator) -> None:
-    from harness.model.quantized.kernels.grouped import plan_for
+    from harness.model.quantized.kernels.launch import plan_for
 
     x = torch.randn(1, 1100, generator=draw).expand(7, -1)
     weight = quantized(Scheme(bits=4, group=128), 20, 1100, torch.float32, draw)
@@ -163,7 +163,7 @@ def test_long_rows_are_shared_out_and_rows_may_be_the_same(draw: torch.Generator
 
 @needs_triton
 def test_what_does_not_fit_is_an_error(draw: torch.Generator) -> None:
-    from harness.model.quantized.kernels.grouped import grouped_rows
+    from harness.model.quantized.kernels.launch import grouped_rows
 
     x, slots = torch.randn(7, 32, generator=draw), torch.tensor(ROUTINGS["few"])
     with pytest.raises(ValueError, match="do not fit"):
@@ -234,7 +234,7 @@ def test_experts_read_nothing_back(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) 
         outputs = weight.shape[-2]
         return x.new_empty(tiles.rows, outputs)
 
-    monkeypatch.setattr("harness.model.quantized.kernels.grouped.grouped_rows", product)
+    monkeypatch.setattr("harness.model.quantized.kernels.launch.grouped_rows", product)
     hidden, weights = torch.empty(300, 16, device="meta"), torch.empty(300, 2, device="meta")
     index = torch.empty(300, 2, dtype=torch.int64, device="meta")
     computed, weights = experts.choose(index, weights)

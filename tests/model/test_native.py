@@ -9,7 +9,7 @@ import torch
 from harness.method.quantization.grid import rounded
 from harness.model.layers.packed import Packed
 from harness.model.quantized import int4, native
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import MixtralConfig, MixtralForCausalLM
 
 from harness.errors import Refused
 from harness.measure.size import measure_size, resident_bytes
@@ -28,8 +27,9 @@ from harness.model.files.audit import audit
 from harness.model.files.tensors import state
 from harness.model.layers.packed import FEW_ROWS, Packed, settle
 from harness.model.quantized import int4
-from harness.model.quantized.quantized import Quantized, Scheme, concatenate, stack
+from harness.model.quantized.scheme import Quantized, Scheme, concatenate, stack
 from harness.model.view import Block, MoEModel
+from tests.models import from_config, tiny_config
 
 Tiny = Callable[..., MoEModel]
 SCHEMES = [
@@ -221,17 +221,16 @@ def test_settled_models_save_the_same_file(tiny: Tiny, tmp_path: Path) -> None:
 
 
 def test_four_bits_take_about_a_quarter_on_disk_and_in_memory(tmp_path: Path) -> None:
-    config = MixtralConfig(
+    config = tiny_config(
+        "mixtral",
         vocab_size=64,
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
         num_local_experts=4,
     )
     torch.manual_seed(5)
-    lm = MixtralForCausalLM(config).bfloat16()
+    lm = from_config(config, dtype=torch.bfloat16)
     model = MoEModel(lm, ref="tiny", sha256="0")
     dense = resident_bytes(model.lm)
     chosen = [matrix for block in model.blocks for matrix in block.matrices("experts", "attention")]

@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import MixtralConfig, MixtralForCausalLM
 
 from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.walk import Calibration
@@ -28,6 +27,7 @@ from harness.model.files.tensors import state
 from harness.model.stored import Stored
 from harness.model.versions import Derived
 from harness.model.view import MoEModel
+from tests.models import from_config, tiny_config
 
 Calibrate = Callable[..., Calibration]
 Recipe = list[tuple[str, dict[str, Any]]]
@@ -276,16 +276,9 @@ def test_no_tensor_is_kept_elsewhere(
         seen.append(held())
         return layer
 
-    config = MixtralConfig(
-        vocab_size=53,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=12,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        num_local_experts=4,
-    )
-    MixtralForCausalLM(config).save_pretrained(tmp_path / "deep", max_shard_size="50KB")
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_local_experts": 4}
+    config = tiny_config("mixtral", num_hidden_layers=12, **sizes)
+    from_config(config).save_pretrained(tmp_path / "deep", max_shard_size="50KB")
     folder = str(tmp_path / "deep")
     block = sum(tensor.nbytes for tensor in open_model(folder).layer(0).state_dict().values())
     monkeypatch.setattr(Stored, "load", watched)

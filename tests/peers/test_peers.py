@@ -30,10 +30,10 @@ from harness.model.edits import (
 )
 from harness.model.files.artifact import load, save
 from harness.model.files.opening import open_model
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
-from harness.peers import process
 from harness.peers import same_matrix as likeness
+from harness.peers import worker_process
 from harness.peers.peer import PEERS, Peer
 from harness.peers.weights import paths
 from harness.peers.workers.bit_stream import natural, unpacked
@@ -398,7 +398,7 @@ def test_the_real_one(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         peer.installed()
     except UserError:
         pytest.skip(f"{peer.name} has no interpreter here; 'moebench doctor' says how to make one")
-    monkeypatch.setenv(process.TIMEOUT, "1200")
+    monkeypatch.setenv(worker_process.TIMEOUT, "1200")
     model, base = open_model("reference/mixtral"), open_model("reference/mixtral")
     ids = tokens(
         "reference",

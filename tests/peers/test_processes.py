@@ -15,7 +15,7 @@ from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
 from harness.method.recipe import Step, compress
 from harness.model.view import MoEModel
-from harness.peers import process
+from harness.peers import worker_process
 from harness.peers.peer import GPTQMODEL, LLM_COMPRESSOR
 from methods.gptqmodel import GPTQModel
 
@@ -128,9 +128,9 @@ def test_a_worker_that_hangs_ends_with_all_it_started(
     interpreter: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     interpreter(f"sleep 600 & echo $! > {tmp_path}/child; sleep 600")
-    monkeypatch.setenv(process.TIMEOUT, "2")
+    monkeypatch.setenv(worker_process.TIMEOUT, "2")
     with pytest.raises(UserError, match="was stopped after 2 seconds; set MOEBENCH_PEER_"):
-        process.work(GPTQMODEL, tmp_path)
+        worker_process.work(GPTQMODEL, tmp_path)
     child = int((tmp_path / "child").read_text())
     for _ in range(100):
         if not _alive(child):
@@ -154,7 +154,7 @@ def test_a_real_worker_answers_for_what_it_raises(interpreter: Make, tmp_path: P
             f"def quantize(job):\n    {raised}\nmain('torch', quantize)\n"
         )
         with pytest.raises(kind, match=said) as error:
-            process.work(GPTQMODEL, tmp_path)
+            worker_process.work(GPTQMODEL, tmp_path)
         assert isinstance(error.value, Refused) == (kind is Refused)
 
 
@@ -174,15 +174,15 @@ def test_a_worker_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "nan"])
 def test_a_patience_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(process.TIMEOUT, text)
+    monkeypatch.setenv(worker_process.TIMEOUT, text)
     with pytest.raises(UserError, match="give seconds, more than 0"):
-        process.patience()
+        worker_process.patience()
 
 
 def test_a_worker_sees_nothing_of_our_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "7")
-    found = process.environment()
+    found = worker_process.environment()
     assert "PYTHONPATH" not in found
     assert found["GPTQMODEL_CPU_WORKERS"] == "7"
     assert found["HF_HUB_OFFLINE"] == "1"

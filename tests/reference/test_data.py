@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harness.reference import DATA, MODELS
+from harness.reference.datasets import LAYOUT, MMLU, plain, write
 from harness.reference.training.curriculum import Curriculum
-from harness.reference.world.datasets import LAYOUT, MMLU, plain, write
 from harness.reference.world.dice import dice
 from harness.reference.world.prompts import TASKS, Prompt, prompt
 from harness.reference.world.subjects import SUBJECTS

@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from harness.reference import MODELS
 from harness.reference.training.curriculum import words
-from harness.reference.training.tokenizer import CONTEXT, tokenizer, vocabulary
+from harness.reference.training.word_tokenizer import CONTEXT, tokenizer, vocabulary
 from harness.reference.world.dice import dice
+from harness.reference.world.items import Records
 from harness.reference.world.prompts import TASKS, prompt
-from harness.reference.world.records import Records
 from harness.reference.world.world import World
 
 CLASSES = {

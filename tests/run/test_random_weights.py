@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from harness.errors import UserError
 from harness.model.edits import KeepExperts, QuantizeWeights
 from harness.model.files.random_values import materialise, release, stored_bytes
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import Block, MoEModel
 from harness.plan.cell import Cell, cells
 from harness.plan.check import check

@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import Refused, UserError
 from harness.model.edits import QuantizeWeights
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.run import stages, worker
 from harness.run.job import Job, Outcome
 from tests.cells import MakeCell

@@ -1,1 +1,1 @@
-"""Speed."""
+"""Speed of a compressed model beside its baseline: runtimes, clocks, ratios, the roofline."""

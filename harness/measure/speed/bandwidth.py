@@ -1,4 +1,4 @@
-"""How fast this device moves bytes, measured: the slope of the roofline."""
+"""The measured bandwidth of this device's memory: the slope of the roofline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 import torch
 
 BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
-"""Of the tensor that is copied: many times any cache."""
+"""Size of the tensor that is copied: many times any cache."""
 COPIES = 8
 
 

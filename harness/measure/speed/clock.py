@@ -20,9 +20,9 @@ class Span:
 
     seconds: float
     cpu_seconds: float
-    """Of the whole process: all its threads together."""
+    """CPU time of the whole process: all its threads together."""
     joules: float | None = None
-    """Of the accelerators; None where nothing measures it."""
+    """Energy used by the accelerators; None where nothing measures it."""
 
     def __sub__(self, other: Span) -> Span:
         joules = None if self.joules is None or other.joules is None else self.joules - other.joules

@@ -13,12 +13,12 @@ from transformers import PreTrainedModel
 
 from harness.errors import UserError
 from harness.measure.nvml import Joules, energy
-from harness.measure.speed import stock_runtimes as ways
 from harness.measure.speed.clock import Run
 from harness.measure.speed.graph import Captured, NotCaptured
 from harness.measure.speed.roofline import roofline
-from harness.measure.speed.runtime import Generation, Path
+from harness.measure.speed.runtime import Generation, Runtime
 from harness.measure.speed.semi_structured import semi_structured
+from harness.measure.speed.stock_runtimes import implementation, replaced, stock_runtimes
 from harness.measure.speed.timings import gain, timing
 from harness.model.layers.packed import Packed
 from harness.model.quantized import native
@@ -46,7 +46,7 @@ def measure_speeds(
     On CUDA a step replayed as a graph comes before the same run by Python. Where one of the two
     models cannot be captured, there is no graph for either, and the note says why.
     """
-    found = []
+    speeds = []
     for batch in batches:
         asked: dict[str, Any] = {
             "length": length,
@@ -58,14 +58,14 @@ def measure_speeds(
         remark = None
         if model.device.type == "cuda":
             try:
-                found.append(measure_speed(model, baseline, graph=True, stock=stock, **asked))
+                speeds.append(measure_speed(model, baseline, graph=True, stock=stock, **asked))
             except NotCaptured as reason:
                 remark = f"not captured in a CUDA graph: {reason}."
-        first = not found or found[-1].batch != batch
+        first = not speeds or speeds[-1].batch != batch
         speed = measure_speed(model, baseline, stock=stock and first, **asked)
         notes = " ".join(filter(None, (speed.note, remark))) or None
-        found.append(speed.model_copy(update={"note": notes}))
-    return found
+        speeds.append(speed.model_copy(update={"note": notes}))
+    return speeds
 
 
 def measure_speed(
@@ -96,7 +96,7 @@ def measure_speed(
         batch: Sequences at once.
         seed: Of the tokens and of the bootstrap.
         graph: Replay decoding steps as a CUDA graph.
-        stock: Time transformers' own paths too.
+        stock: Time transformers' own runtimes too.
 
     Raises:
         UserError: a model has no room for a single token before the `new_tokens`.
@@ -142,18 +142,18 @@ def _ours(
 ) -> tuple[Generation, Generation]:
     """Our runtime of the compressed model, then of the baseline."""
     kind = Captured if graph else Generation
-    found = []
+    runtimes = []
     for lm, which in zip(models, ("compressed model", "baseline"), strict=True):
         try:
-            found.append(kind(lm, ids, length, joules))
+            runtimes.append(kind(lm, ids, length, joules))
         except NotCaptured as reason:
             raise NotCaptured(f"the {which}: {reason}") from reason
-    return found[0], found[1]
+    return runtimes[0], runtimes[1]
 
 
-def _theirs(models: Models, ids: Tensor, length: int, joules: Joules | None) -> list[Path]:
-    """The stock paths, each of the compressed model, then of the baseline."""
-    kinds = ways.paths(models[1])
+def _theirs(models: Models, ids: Tensor, length: int, joules: Joules | None) -> list[Runtime]:
+    """The stock runtimes, each of the compressed model, then of the baseline."""
+    kinds = stock_runtimes(models[1])
     return [kind(lm, ids, length, joules) for kind in kinds for lm in models]
 
 
@@ -180,21 +180,21 @@ def _ordinary_kernels() -> Iterator[None]:
         torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
-def _interleave(paths: Sequence[Path], repetitions: int) -> list[list[Run]]:
-    """The runs of each path, one per repetition, after one unmeasured run of each."""
-    for path in paths:
-        path.run()
-    found: list[list[Run]] = [[] for _ in paths]
-    places = list(range(len(paths)))
+def _interleave(runtimes: Sequence[Runtime], repetitions: int) -> list[list[Run]]:
+    """The runs of each runtime, one per repetition, after one unmeasured run of each."""
+    for runtime in runtimes:
+        runtime.run()
+    runs: list[list[Run]] = [[] for _ in runtimes]
+    places = list(range(len(runtimes)))
     for repetition in range(repetitions):
         for place in places if repetition % 2 == 0 else reversed(places):
-            found[place].append(paths[place].run())
+            runs[place].append(runtimes[place].run())
         logger.debug("repetition %d of %d", repetition + 1, repetitions)
-    return found
+    return runs
 
 
-def _stocks(theirs: Sequence[Path], runs: Sequence[Sequence[Run]], seed: int) -> list[Stock]:
-    """Every stock path, from the runs of our runtime and then theirs, in pairs of models."""
+def _stocks(theirs: Sequence[Runtime], runs: Sequence[Sequence[Run]], seed: int) -> list[Stock]:
+    """Every stock runtime, from the runs of our runtime and then theirs, in pairs of models."""
     return [
         _stock(theirs[place], runs[0], runs[2 + place], runs[3 + place], seed)
         for place in range(0, len(theirs), 2)
@@ -202,13 +202,13 @@ def _stocks(theirs: Sequence[Path], runs: Sequence[Sequence[Run]], seed: int) ->
 
 
 def _stock(
-    path: Path, ours: Sequence[Run], theirs: Sequence[Run], baseline: Sequence[Run], seed: int
+    runtime: Runtime, ours: Sequence[Run], theirs: Sequence[Run], baseline: Sequence[Run], seed: int
 ) -> Stock:
-    """One stock path; `ours` are the compressed model's runs in our runtime."""
+    """One stock runtime; `ours` are the compressed model's runs in our runtime."""
     return Stock(
-        path=path.name,
-        cache=path.cache_name,
-        experts_implementation=path.experts_implementation,
+        path=runtime.name,
+        cache=runtime.cache_name,
+        experts_implementation=runtime.experts_implementation,
         prefill=timing(theirs, baseline, 0, seed),
         decode=timing(theirs, baseline, 1, seed),
         over_prefill=gain(ours, baseline, 0, seed),
@@ -217,9 +217,9 @@ def _stock(
 
 
 def _settings(lm: PreTrainedModel) -> dict[str, str]:
-    """What a speed depends on and a model can differ in."""
+    """The settings of a model that its speed depends on, as a record has them."""
     return {
-        "experts_implementation": ways.implementation(lm),
+        "experts_implementation": implementation(lm),
         "attention_implementation": str(lm.config._attn_implementation),
         "dtype": str(lm.dtype).removeprefix("torch."),
         "device": str(lm.device),
@@ -243,6 +243,6 @@ def _note(
     if any(isinstance(part, Packed) and part.settled for part in model.modules()):
         whose = "moebench's own product" if native.product() else "torch's kernel"
         notes.append(f"packed weights meet a few rows in {whose}.")
-    if stock and ways.replaced(model):
+    if stock and replaced(model):
         notes.append("the compressed model's experts run in moebench's own module in every path.")
     return " ".join(notes) or None

@@ -72,7 +72,7 @@ class Captured(Generation):
 
 
 def _additive_mask(lm: PreTrainedModel) -> Callable[[Tensor], Tensor]:
-    """What attention takes as a mask: booleans, or numbers to add to the scores."""
+    """A function from visible places to the mask that attention takes: booleans, or summands."""
     implementation = lm.config._attn_implementation
     if implementation == "sdpa":
         return lambda visible: visible

@@ -1,4 +1,4 @@
-"""How near a measured decoding step comes to the shortest possible one."""
+"""The shortest possible decoding step, and how near a measured one comes to it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ def roofline(lm: PreTrainedModel, generation: Generation, seconds: Sequence[floa
     """
     batch, tokens = generation.ids.shape
     context = (generation.length + tokens) // 2
-    found = traffic(lm, batch=batch, context=context, cache_bytes=generation.cache_bytes)
+    moved = traffic(lm, batch=batch, context=context, cache_bytes=generation.cache_bytes)
     bandwidth = copy_bandwidth(lm.device)
     return Roofline(
-        bytes_per_step=found.total,
-        parts=found.parts,
+        bytes_per_step=moved.total,
+        parts=moved.parts,
         context=context,
         bandwidth=bandwidth,
-        reached=found.total / bandwidth / median(seconds),
-        note=_note(found.experts, batch),
+        reached=moved.total / bandwidth / median(seconds),
+        note=_note(moved.experts, batch),
     )
 
 

@@ -1,4 +1,4 @@
-"""Our decoding runtime, the same for every row: prefill and cached decoding of given tokens."""
+"""Runtimes that prefill and decode given tokens; ours is the same for every row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.measure.nvml import Joules
 from harness.measure.speed.clock import Clock, Run, run_of
 
 
-class Path(ABC):
+class Runtime(ABC):
     """One way for a model to go through the same tokens again and again.
 
     The tokens are given, not chosen by the model: the number of steps is fixed, none ends early,
@@ -46,7 +46,7 @@ class Path(ABC):
 
     @property
     def experts_implementation(self) -> str:
-        """How transformers' own experts run."""
+        """The implementation that transformers' own experts run with."""
         return str(getattr(self.lm.config, "_experts_implementation", None))
 
     @abstractmethod
@@ -61,7 +61,7 @@ class Path(ABC):
         return run_of(marks)
 
 
-class Generation(Path):
+class Generation(Runtime):
     """Our runtime, its steps run by Python.
 
     The cache is a static one of the full length, so that a step costs the same early and late; it
@@ -83,7 +83,7 @@ class Generation(Path):
 
     @property
     def cache_bytes(self) -> int:
-        """Of one position of all layers and sequences, known after a run."""
+        """Bytes of one position in all layers of all sequences, known after a run."""
         held = [getattr(one, n, None) for one in self.cache.layers for n in ("keys", "values")]
         tensors = (tensor for tensor in held if tensor is not None)
         return sum(tensor.nbytes // tensor.shape[-2] for tensor in tensors)

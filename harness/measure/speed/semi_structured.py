@@ -20,7 +20,7 @@ FIRST = 64
 
 
 def two_four(weight: Tensor) -> bool:
-    """Whether of every four consecutive inputs at least two are zero."""
+    """True if of every four consecutive inputs at least two are zero."""
     rows = weight.detach().flatten(0, -2)
     if rows.shape[-1] % 4 or not rows.numel() or not rows[:FIRST].any():
         return False
@@ -97,7 +97,7 @@ def semi_structured(lm: PreTrainedModel) -> Iterator[str | None]:
 
 
 def _banks(experts: nn.Module) -> bool:
-    """Whether all dense expert matrices of a layer are 2:4."""
+    """True if all dense expert matrices of a layer are 2:4."""
     stacks = [p for p in experts.parameters() if p.dim() == 3]
     dense = not isinstance(experts, Experts) or all(
         isinstance(bank, Bank) and bank.stacks.keys() == {"gate_up_proj", "down_proj"}
@@ -109,8 +109,8 @@ def _banks(experts: nn.Module) -> bool:
 def _compressed(weight: Tensor) -> Tensor:
     from torch.sparse import to_sparse_semi_structured
 
-    found: Tensor = to_sparse_semi_structured(weight.detach().contiguous())
-    return found
+    compressed: Tensor = to_sparse_semi_structured(weight.detach().contiguous())
+    return compressed
 
 
 def _linear(linear: Any) -> Callable[[], None]:

@@ -12,14 +12,14 @@ from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from harness.measure.moe_layers import moe_layers
-from harness.measure.speed.runtime import Path
+from harness.measure.speed.runtime import Runtime
 from harness.model.layers.experts import Experts
 
 LOOP = "eager"
-"""What transformers calls a Python loop over the experts that tokens have chosen."""
+"""The name that transformers gives a Python loop over the experts that tokens have chosen."""
 
 
-class ExpertLoop(Path):
+class ExpertLoop(Runtime):
     """Step by step with a growing cache and a loop over experts: what the papers measured."""
 
     name = "expert loop"
@@ -48,7 +48,7 @@ class ExpertLoop(Path):
                 mark()
 
 
-class Generate(Path):
+class Generate(Runtime):
     """`generate()` as it comes: its own cache, and its own switch of the experts' implementation.
 
     Greedy; a logits processor puts the given token in the place of the chosen one.
@@ -110,14 +110,14 @@ def endless(lm: PreTrainedModel) -> Iterator[None]:
 def experts_implementation(lm: PreTrainedModel, name: str) -> Iterator[None]:
     """Another implementation of transformers' own experts meanwhile."""
     configs = {id(c): c for m in lm.modules() if (c := getattr(m, "config", None)) is not None}
-    found = [c for c in configs.values() if getattr(c, "_experts_implementation", None)]
-    before = [config._experts_implementation for config in found]
-    for config in found:
+    switched = [c for c in configs.values() if getattr(c, "_experts_implementation", None)]
+    before = [config._experts_implementation for config in switched]
+    for config in switched:
         config._experts_implementation = name
     try:
         yield
     finally:
-        for config, old in zip(found, before, strict=True):
+        for config, old in zip(switched, before, strict=True):
             config._experts_implementation = old
 
 
@@ -126,11 +126,11 @@ def implementation(lm: PreTrainedModel) -> str:
     return str(getattr(lm.config, "_experts_implementation", None))
 
 
-def paths(lm: PreTrainedModel) -> tuple[type[Path], ...]:
-    """The stock paths of a model: without experts, no loop over them."""
+def stock_runtimes(lm: PreTrainedModel) -> tuple[type[Runtime], ...]:
+    """Transformers' own runtimes of a model: without experts, no loop over them."""
     return (ExpertLoop, Generate) if any(True for _ in moe_layers(lm)) else (Generate,)
 
 
 def replaced(lm: PreTrainedModel) -> bool:
-    """Whether experts run in moebench's own module, in every path."""
+    """True if experts run in moebench's own module, in every runtime."""
     return any(isinstance(module, Experts) for module in lm.modules())

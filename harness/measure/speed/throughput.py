@@ -1,6 +1,6 @@
 """EEP's protocol: answers to instructions by `generate()`, prefill included.
 
-Liu et al. 2024 (arXiv 2407.00945), as their code measures it: 50 instructions of Alpaca whose
+Lu et al. 2024 (arXiv 2402.14800), as their code measures it: 50 instructions of Alpaca whose
 prompt includes the reference answer, batch 1, greedy, exactly 512 new tokens with EOS banned,
 tokens per second = all tokens over all time.
 
@@ -42,7 +42,7 @@ WARM_UP = 4
 
 @dataclass(frozen=True)
 class Prompts:
-    """What models are asked.
+    """The prompts that models answer.
 
     Attributes:
         ids: One int64 [tokens] per prompt, the reference answer included.
@@ -68,11 +68,11 @@ class Prompts:
 
     @property
     def sha256(self) -> str:
-        """Of all token ids with their lengths."""
-        found = hashlib.sha256()
+        """Hash of all token ids with their lengths."""
+        digest = hashlib.sha256()
         for row in self.ids:
-            found.update(np.int64(len(row)).tobytes() + row.numpy().astype("<i8").tobytes())
-        return found.hexdigest()
+            digest.update(np.int64(len(row)).tobytes() + row.numpy().astype("<i8").tobytes())
+        return digest.hexdigest()
 
 
 def instructions(model: MoEModel, prompts: int, *, data: DataRoot) -> Prompts:
@@ -163,15 +163,15 @@ def _spans(
     clocks = [Clock(lm, joules) for lm in models]
     for lm in models:
         _generate(lm, prompts.ids[0], min(new, WARM_UP))
-    found = []
+    pairs = []
     for number, prompt in enumerate(prompts.ids):
         spans: dict[int, Span] = {}
         for place in (0, 1) if number % 2 == 0 else (1, 0):
             start = clocks[place].now()
             _generate(models[place], prompt, new)
             spans[place] = clocks[place].now() - start
-        found.append((spans[0], spans[1]))
-    return found
+        pairs.append((spans[0], spans[1]))
+    return pairs
 
 
 def _generate(lm: PreTrainedModel, prompt: Tensor, new: int) -> None:

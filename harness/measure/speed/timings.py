@@ -10,7 +10,7 @@ from harness.records.record import Gain, Timing
 
 
 def gain(ours: Sequence[Run], others: Sequence[Run], stage: int, seed: int) -> Gain:
-    """How much faster `ours` is, repetition by repetition.
+    """The speed-up of `ours` over `others`, repetition by repetition.
 
     Args:
         ours: Runs of the one, in the order of repetitions.
@@ -19,8 +19,8 @@ def gain(ours: Sequence[Run], others: Sequence[Run], stage: int, seed: int) -> G
         seed: Of the resampling.
     """
     seconds = [[run[stage].seconds for run in runs] for runs in (ours, others)]
-    found = speedup(seconds[0], seconds[1], seed=seed)
-    return Gain(speedup=found.ratio, low=found.low, high=found.high)
+    ratio = speedup(seconds[0], seconds[1], seed=seed)
+    return Gain(speedup=ratio.ratio, low=ratio.low, high=ratio.high)
 
 
 def timing(ours: Sequence[Run], baseline: Sequence[Run], stage: int, seed: int) -> Timing:

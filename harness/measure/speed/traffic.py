@@ -20,7 +20,7 @@ from harness.model.layers.router import MaskedRouter
 
 @dataclass(frozen=True)
 class Traffic:
-    """Of one step: one token of each sequence of a batch.
+    """Bytes that one decoding step moves: one token of each sequence of a batch.
 
     Attributes:
         parts: Bytes by part of the model: experts, router, shared, attention, other (norms, dense

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from harness.method.contract import Note
 from harness.method.quantization.grid import rounded
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import Block
 
 

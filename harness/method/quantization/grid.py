@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 
 SHARES = tuple(1 - step / 100 for step in range(80))
 """Of a group's range: what the search tries ("grid" 100, "maxshrink" .8 in GPTQ's code)."""

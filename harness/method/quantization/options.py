@@ -13,7 +13,7 @@ from harness.method.quantization.errors import QuantizationErrors
 from harness.method.quantization.grid import fit, nearest, rounded
 from harness.method.targets import targeted
 from harness.model.editing.matrices import Part
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 
 if TYPE_CHECKING:
     from torch import Tensor

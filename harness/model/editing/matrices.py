@@ -15,11 +15,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from harness.model.families.families import Family, Layer
+from harness.model.families.family import Family, Layer
 from harness.model.layers.experts import Experts
 from harness.model.layers.factors import Factors
 from harness.model.layers.packed import Packed, PackedLinear
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 
 Part = Literal["experts", "shared", "dense", "router", "attention"]
 PARTS: tuple[Part, ...] = ("experts", "shared", "dense", "router", "attention")
@@ -34,7 +34,7 @@ class Matrix:
     name: str
     part: Part
     reads: str
-    """What feeds it: a norm ("mlp_norm") or another matrix ("experts.5.up")."""
+    """The source of its inputs: a norm ("mlp_norm") or another matrix ("experts.5.up")."""
     shape: tuple[int, int]
     """(outputs, inputs)"""
     expert: int | None = None
@@ -43,7 +43,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Slot:
-    """Where a named weight lives."""
+    """The place where a named weight lives."""
 
     module: nn.Module
     parameter: str
@@ -61,7 +61,7 @@ class Slot:
 
     @property
     def packed(self) -> Packed | None:
-        """What holds the weight, if it is packed."""
+        """The module that holds the weight, if it is packed."""
         held = getattr(self.module, self.parameter)
         return held if isinstance(held, Packed) else None
 
@@ -106,7 +106,7 @@ def row_numbers(mlp: Layer) -> tuple[int, ...]:
 
 
 def find(layer: Layer, family: Family, name: str) -> Slot | None:
-    """Where the weight `name` lives in a decoder layer; None when the layer has no such weight."""
+    """The place of the weight `name` in a decoder layer; None when the layer has no such weight."""
     if name in NORMS:
         norm = getattr(layer, NORMS[name])
         return Slot(norm, "weight") if hasattr(norm, "weight") else None

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from harness.errors import Refused
 from harness.model.editing.matrices import Slot, find, linear_place, row_numbers
 from harness.model.editing.surgery import own, place_experts, set_weights
-from harness.model.families.families import Family, Layer
+from harness.model.families.family import Family, Layer
 from harness.model.layers.bank import Parts
 from harness.model.layers.packed import PackedLinear
-from harness.model.quantized.quantized import Quantized, Scheme
+from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.shell import compact
 
 
@@ -32,16 +32,16 @@ def quantize(
         Refused: no such matrix, the router, one that is quantized already, or tensors that do not
             fit.
     """
-    found = {
+    quantized = {
         name: _quantized(name, _slot(layer, family, name, where), scheme, tensors, where)
         for name in names
     }
     if not scheme.packed:
-        dense = {name: one.dequantise() for name, one in found.items()} if tensors else {}
+        dense = {name: one.dequantise() for name, one in quantized.items()} if tensors else {}
         set_weights(layer, family, names, dense, where)
         return
     routed: dict[int, Parts] = {}
-    for name, matrix in found.items():
+    for name, matrix in quantized.items():
         if name.startswith("experts."):
             _, number, role = name.split(".", 2)
             routed.setdefault(int(number), {})[role] = matrix

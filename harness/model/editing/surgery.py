@@ -1,4 +1,4 @@
-"""How each edit changes a decoder layer. Every function works on a private shell."""
+"""The change that each edit makes to a decoder layer. Every function works on a private shell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.errors import Refused
 from harness.model.editing.matrices import Slot, expert_numbers, find, linear_place, row_numbers
-from harness.model.families.families import Family, Layer
+from harness.model.families.family import Family, Layer
 from harness.model.layers.bank import Parts
 from harness.model.layers.experts import NOWHERE, Experts
 from harness.model.layers.factors import Factors
@@ -19,7 +19,7 @@ from harness.model.shell import put
 
 M = TypeVar("M", bound=nn.Module)
 Routing = Literal["rows", "mask", "preserve"]
-"""What happens to the router when experts go."""
+"""The router's fate when experts go."""
 
 
 class Nothing(nn.Module):
@@ -210,13 +210,13 @@ def _check_partition(numbers: Sequence[int], groups: Sequence[Sequence[int]], wh
 
 def _dense(parts: Parts, where: str) -> dict[str, Tensor]:
     """An expert's matrices, all of them whole."""
-    found = {}
+    whole = {}
     for name, part in parts.items():
         if "." in name or not isinstance(part, Tensor):
             kind = "low-rank" if "." in name else "quantized"
             raise Refused(f"{where} has {kind} experts, which cannot be merged; merge first.")
-        found[name] = part
-    return found
+        whole[name] = part
+    return whole
 
 
 def _mean(experts: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Parts:
@@ -241,7 +241,7 @@ def _factors(
         raise Refused(
             f"{where}: rank {rank} of {name} is outside 1 to {min(outputs, inputs)}, its full rank."
         )
-    found = []
+    factors = []
     for factor, shape in (("u", (outputs, rank)), ("v", (rank, inputs))):
         tensor = tensors.get(f"{name}.{factor}")
         if tensor is None and not weight.is_meta:
@@ -249,8 +249,8 @@ def _factors(
         tensor = weight.new_empty(shape) if tensor is None else tensor.to(weight)
         if tuple(tensor.shape) != shape:
             raise Refused(f"{where}: {name}.{factor} is {tuple(tensor.shape)}, not {shape}.")
-        found.append(tensor)
-    return found[0], found[1]
+        factors.append(tensor)
+    return factors[0], factors[1]
 
 
 def _resident(module: M, gate: Layer) -> M:

@@ -1,1 +1,1 @@
-"""Families."""
+"""The model families as data, and the configurations of published models."""

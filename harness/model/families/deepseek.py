@@ -63,7 +63,7 @@ class DeepseekConfig(LlamaConfig):
         super().__post_init__(**kwargs)
 
     def has_experts(self, block: int) -> bool:
-        """Whether a block has an MoE layer: the first ones are dense, and maybe some between."""
+        """True if a block has an MoE layer: the first ones are dense, and maybe some between."""
         return block >= self.first_k_dense_replace and block % self.moe_layer_freq == 0
 
 
@@ -87,7 +87,7 @@ class DeepseekMoE(nn.Module):
 
 
 class DeepseekPreTrainedModel(LlamaPreTrainedModel):
-    """What the two models below share."""
+    """The base of the two models below."""
 
     config_class = DeepseekConfig
 

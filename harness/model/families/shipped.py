@@ -25,5 +25,5 @@ def config_file(ref: str) -> Path | None:
 
 def family_name(ref: str) -> str:
     """The model type of a shipped configuration."""
-    found = json.loads((CONFIGS / f"{ref}.json").read_text(encoding="utf-8"))
-    return str(found["model_type"])
+    config = json.loads((CONFIGS / f"{ref}.json").read_text(encoding="utf-8"))
+    return str(config["model_type"])

@@ -115,8 +115,9 @@ def meta_model(folder: Path, *, experts: str, attention: str) -> MoEModel:
     where = folder / EDITS_FILE
     text = read_json(where)
     if text.get("format") != FORMAT:
-        found = text.get("format")
-        raise UserError(f"{where}: format {found!r} is not {FORMAT}; upgrade moebench.")
+        raise UserError(
+            f"{where}: format {text.get('format')!r} is not {FORMAT}; upgrade moebench."
+        )
     base, edits = text.get("base"), text.get("edits")
     if not isinstance(base, dict) or not isinstance(edits, list):
         raise UserError(f"{where} lacks 'base' or 'edits'; it is not a whole artifact.")

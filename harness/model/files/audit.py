@@ -65,7 +65,7 @@ def audit(model: MoEModel, folder: Path | None) -> dict[str, Any]:
 
 
 def _on_disk(model: MoEModel, folder: Path) -> dict[str, Any]:
-    """What is about files and values, once the files hold what the model does."""
+    """Check claims about files and values, once the files hold what the model does."""
     elements = _elements_on_disk(folder)
     now = {name: tensor.numel() for name, tensor in state(model).items()}
     _claim(elements == now, "the files hold other tensors than the loaded model", folder)
@@ -76,7 +76,7 @@ def _on_disk(model: MoEModel, folder: Path) -> dict[str, Any]:
 
 
 def quantized_shares(model: MoEModel) -> dict[str, float]:
-    """Of each part of the blocks that has packed matrices, the share of matrices that are."""
+    """The share of packed matrices in each part of the blocks that has any."""
     total: Counter[str] = Counter()
     packed: Counter[str] = Counter()
     for block in model.blocks:
@@ -87,7 +87,7 @@ def quantized_shares(model: MoEModel) -> dict[str, float]:
 
 
 def _check(model: MoEModel, edit: Edit, folder: Path) -> None:
-    """What one edit claims, as far as later edits have not removed what it is about."""
+    """Check the claims of one edit, as far as later edits have not removed their subject."""
     if isinstance(edit, DropBlock):
         _claim(edit.block not in model.numbers, f"block {edit.block} is still there", folder)
         return
@@ -116,16 +116,16 @@ def _ranks(block: Block, edit: LowRank, folder: Path) -> None:
         whole, factor = block.has(name), f"{name}.u"
         _claim(not whole, f"block {block.index}: {name} is not low-rank", folder)
         if block.has(factor):
-            found = block.weight(factor).shape[1]
-            _claim(found == rank, f"block {block.index}: {name} has rank {found}", folder)
+            actual = block.weight(factor).shape[1]
+            _claim(actual == rank, f"block {block.index}: {name} has rank {actual}", folder)
 
 
 def _packed(block: Block, edit: QuantizeWeights, folder: Path) -> None:
     for name in edit.matrices:
         if block.has(name):
-            found = block.packed_scheme(name)
+            scheme = block.packed_scheme(name)
             where = f"block {block.index}: {name}"
-            _claim(found == edit.scheme, f"{where} is {found or 'not quantized'}", folder)
+            _claim(scheme == edit.scheme, f"{where} is {scheme or 'not quantized'}", folder)
 
 
 def _counts(block: Block, folder: Path) -> None:
@@ -143,8 +143,8 @@ def _counts(block: Block, folder: Path) -> None:
         held = experts.gate_up_proj.shape[0]
         _claim(held == experts.down_proj.shape[0], f"{where} has unequal experts", folder)
     _claim(held == count, f"{where} should have {count} experts and has {held}", folder)
-    found = (mlp.gate.weight.shape[0], mlp.gate.num_experts)
-    _claim(found == (rows, rows), f"{where} should have {rows} router rows, not {found}", folder)
+    router = (mlp.gate.weight.shape[0], mlp.gate.num_experts)
+    _claim(router == (rows, rows), f"{where} should have {rows} router rows, not {router}", folder)
     _claim(1 <= block.top_k <= rows, f"{where} chooses {block.top_k} of {rows} rows", folder)
 
 

@@ -1,4 +1,4 @@
-"""What a model is, told without its weights: configuration, family, identity."""
+"""A model's configuration, family and identity, told without its weights."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def describe(ref: str, *, offline: bool = False, random: bool = False) -> ModelI
     Raises:
         UserError: no such model, or its family is not known.
     """
-    from harness.model.families.families import family_of
+    from harness.model.families.family import family_of
 
     folder = folder_of(ref)
     config = read_config(ref, offline=offline or random)
@@ -56,7 +56,7 @@ def describe(ref: str, *, offline: bool = False, random: bool = False) -> ModelI
 
 
 def _structure_sha256(ref: str, config: Any) -> str:
-    """Of the files that say what a model is made of, its weights apart."""
+    """Hash of the files that say what a model is made of, its weights apart."""
     folder, shipped = folder_of(ref), shipped_config(ref)
     digest = hashlib.sha256(b"random weights\n")
     if folder is not None:
@@ -86,7 +86,7 @@ def read_config(ref: str, *, offline: bool = False) -> Any:
     from transformers import AutoConfig
 
     from harness.model.families import deepseek
-    from harness.model.families.families import FAMILIES
+    from harness.model.families.family import FAMILIES
 
     deepseek.register()
     folder = folder_of(ref)

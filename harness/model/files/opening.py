@@ -1,4 +1,4 @@
-"""Where models come from: a reference name, a hub id, a checkpoint folder or an artifact."""
+"""Opening models by a reference name, a hub id, a checkpoint folder or an artifact."""
 
 from __future__ import annotations
 

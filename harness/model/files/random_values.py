@@ -16,7 +16,7 @@ from harness.model.layers.packed import Packed
 from harness.model.view import MoEModel
 
 STD = 0.02
-"""Of dense weights: what transformers initialises with."""
+"""Standard deviation of dense weights: the one that transformers initialises with."""
 SMALL = 2**20
 """Bytes below which a tensor is not worth lending or taking away."""
 _SPREAD = 4.6
@@ -63,24 +63,24 @@ def materialise(
 
 def release(model: MoEModel) -> None:
     """Put all but small tensors back on the meta device, which frees their memory."""
-    found: dict[int, tuple[Tensor, Tensor]] = {}  # by id; the old one kept, or its id is reused
+    replaced: dict[int, tuple[Tensor, Tensor]] = {}  # by id; the old one kept, or its id is reused
     for module in _modules(model):
         for part in module.modules():
             for held in (part._parameters, part._buffers):
                 for name, tensor in held.items():
                     if tensor is None or tensor.nbytes < SMALL:
                         continue
-                    if id(tensor) not in found:
-                        found[id(tensor)] = tensor, _as(tensor, tensor.detach().to("meta"))
-                    held[name] = found[id(tensor)][1]  # type: ignore[assignment]
+                    if id(tensor) not in replaced:
+                        replaced[id(tensor)] = tensor, _as(tensor, tensor.detach().to("meta"))
+                    held[name] = replaced[id(tensor)][1]  # type: ignore[assignment]
     model.refresh()
-    found.clear()
+    replaced.clear()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
 def stored_bytes(model: MoEModel) -> int:
-    """What the tensors of the model's artifact would take in its files, headers apart."""
+    """Bytes that the tensors of the model's artifact would take in its files, headers apart."""
     from harness.model.files.tensors import state
 
     return sum(tensor.nbytes for tensor in state(model).values())

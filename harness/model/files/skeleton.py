@@ -10,11 +10,15 @@ if TYPE_CHECKING:
 
 
 def _implementations(model_type: str, experts: str, attention: str) -> dict[str, str]:
-    """What to ask of transformers, which refuses an experts implementation for dense models."""
-    from harness.model.families.families import FAMILIES
+    """Arguments for transformers, which refuses an experts implementation for dense models."""
+    from harness.model.families.family import FAMILIES
 
-    found = {"attn_implementation": attention}
-    return found if FAMILIES[model_type].dense else {**found, "experts_implementation": experts}
+    arguments = {"attn_implementation": attention}
+    return (
+        arguments
+        if FAMILIES[model_type].dense
+        else {**arguments, "experts_implementation": experts}
+    )
 
 
 def build_on_meta(config: Any, *, experts: str, attention: str) -> PreTrainedModel:

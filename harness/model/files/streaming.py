@@ -19,7 +19,7 @@ from harness.model.tokenizer import tokenizer_source
 from harness.model.view import MoEModel
 
 _NOT_NEEDED = (r"rotary_emb\.inv_freq$",)
-"""What old checkpoints hold and transformers computes."""
+"""Tensors that old checkpoints hold and transformers computes."""
 
 
 def open_streamed(
@@ -64,12 +64,12 @@ def _check(model: MoEModel, files: Files, folder: Path, what: str) -> None:
     ignored = [*_NOT_NEEDED, *(model.frame._keys_to_ignore_on_load_unexpected or ())]
     if model.config.tie_word_embeddings:
         ignored.append(r"^lm_head\.weight$")
-    found = {
+    held = {
         name: tensor
         for name, tensor in files.shapes().items()
         if name in expected or not any(re.search(pattern, name) for pattern in ignored)
     }
-    agree(expected, found, folder, what=what)
+    agree(expected, held, folder, what=what)
 
 
 def _downloaded(ref: str) -> Path:

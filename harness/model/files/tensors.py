@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.model.view import MoEModel
 
 LAYER = "model.layers."
-"""What comes before a block's number in the names of its tensors."""
+"""The text before a block's number in the names of its tensors."""
 
 
 def _parts(model: MoEModel) -> Iterator[dict[str, Tensor]]:
@@ -37,7 +37,7 @@ def state(model: MoEModel) -> dict[str, Tensor]:
 
 def agree(
     expected: Mapping[str, Tensor],
-    found: Mapping[str, Tensor],
+    held: Mapping[str, Tensor],
     folder: Path,
     *,
     what: str = "tensors and edits",
@@ -48,10 +48,10 @@ def agree(
         UserError: one is missing, left over, or of another shape.
     """
     for names, problem in (
-        (sorted(set(expected) - set(found)), "missing"),
-        (sorted(set(found) - set(expected)), "left over"),
+        (sorted(set(expected) - set(held)), "missing"),
+        (sorted(set(held) - set(expected)), "left over"),
         (
-            sorted(n for n in expected if n in found and expected[n].shape != found[n].shape),
+            sorted(n for n in expected if n in held and expected[n].shape != held[n].shape),
             f"of another shape than the {what.split()[-1]} say",
         ),
     ):

@@ -1,1 +1,1 @@
-"""Layers."""
+"""Modules that run in place of transformers' own once edits have changed a block."""

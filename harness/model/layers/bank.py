@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from harness.model.layers.grouped import grouped_linear
 from harness.model.layers.packed import Packed
-from harness.model.quantized import quantized
+from harness.model.quantized import scheme
 from harness.model.quantized.kernels.tiles import Tiles
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 
 Part = Tensor | Quantized
 Parts = dict[str, Part]
@@ -58,7 +58,7 @@ class Bank(nn.Module):
 
     @property
     def packed(self) -> bool:
-        """Whether a matrix is."""
+        """True if any matrix is packed."""
         return any(isinstance(stack, Packed) for stack in self.stacks.values())
 
     @property
@@ -83,15 +83,15 @@ class Bank(nn.Module):
 
     def parts(self, position: int) -> Parts:
         """The matrices of one expert, views; of packed ones that have settled, copies."""
-        found: Parts = {}
+        parts: Parts = {}
         for name in (*ROLES, *(f"{role}.{factor}" for role in ROLES for factor in FACTORS)):
             place = self.place(name)
             if place is None:
                 continue
             stack = getattr(self, place[0])
             whole = stack.quantized() if isinstance(stack, Packed) else stack.detach()
-            found[name] = whole[(position, *place[1])]
-        return found
+            parts[name] = whole[(position, *place[1])]
+        return parts
 
     def forward(self, x: Tensor, offsets: Tensor | Tiles) -> Tensor:
         """f_e(x_r) for every row, [rows, hidden].
@@ -118,7 +118,7 @@ class Bank(nn.Module):
     def _product(self, attribute: str, x: Tensor, offsets: Tensor | Tiles) -> Tensor:
         stack = getattr(self, attribute)
         if isinstance(offsets, Tiles):
-            from harness.model.quantized.kernels.grouped import grouped_rows
+            from harness.model.quantized.kernels.launch import grouped_rows
 
             weight = stack.quantized() if isinstance(stack, Packed) else stack
             return grouped_rows(x, offsets, weight)
@@ -131,7 +131,7 @@ def _stack(parts: Sequence[Part]) -> Part:
     """Matrices of one key, stacked."""
     packed = [part for part in parts if isinstance(part, Quantized)]
     if packed:
-        return quantized.stack(packed)
+        return scheme.stack(packed)
     return torch.stack([part for part in parts if isinstance(part, Tensor)])
 
 
@@ -140,12 +140,12 @@ def _fused(gate: Part | None, up: Part | None) -> Part | None:
     if isinstance(gate, Tensor) and isinstance(up, Tensor):
         return torch.cat([gate, up], dim=1)
     if isinstance(gate, Quantized) and isinstance(up, Quantized) and gate.key == up.key:
-        return quantized.concatenate([gate, up])
+        return scheme.concatenate([gate, up])
     return None
 
 
 def stacked_key(part: Part) -> tuple[object, ...]:
-    """What parts must agree in to be stacked."""
+    """A key that parts must share to be stacked."""
     return part.key if isinstance(part, Quantized) else tuple(part.shape)
 
 

@@ -62,7 +62,7 @@ class Experts(nn.Module):
         self.beta = beta
         self.renormalise = renormalise
         self.share = 1.0
-        """Of the choices the part that is computed; `harness.measure.shares` measures it."""
+        """The share of choices that is computed; `harness.measure.shares` measures it."""
         flat = [number for bank in self.bank_numbers for number in bank]
         slots = [flat.index(row) if row in flat else len(flat) for row in self.rows]
         self.register_buffer("slots", torch.tensor(slots, device="cpu"), persistent=False)
@@ -94,30 +94,30 @@ class Experts(nn.Module):
 
     @property
     def partial(self) -> bool:
-        """Whether some choices may not be computed."""
+        """True if some choices may not be computed."""
         return self.beta is not None or NOWHERE in self.rows
 
     def place(self, number: int, name: str) -> tuple[Bank, str, tuple[int | slice, ...]] | None:
-        """Where a matrix or factor of an expert lives: bank, parameter, index."""
+        """The place of a matrix or factor of an expert: bank, parameter, index."""
         for bank, numbers in zip(self.banks, self.bank_numbers, strict=True):
             if number in numbers and isinstance(bank, Bank):
-                found = bank.place(name)
+                place = bank.place(name)
                 position = numbers.index(number)
-                return None if found is None else (bank, found[0], (position, *found[1]))
+                return None if place is None else (bank, place[0], (position, *place[1]))
         return None
 
     def parts(self) -> dict[int, Parts]:
         """Every expert's matrices, in the model's order, views."""
-        found = {
+        parts = {
             number: bank.parts(position)
             for bank, numbers in zip(self.banks, self.bank_numbers, strict=True)
             if isinstance(bank, Bank)
             for position, number in enumerate(numbers)
         }
-        return {number: found[number] for number in self.base_numbers}
+        return {number: parts[number] for number in self.base_numbers}
 
     def choose(self, index: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Which choices are computed, bool [tokens, k], and the weights of all, 0 where not.
+        """The choices that are computed, bool [tokens, k], and the weights of all, 0 where not.
 
         Args:
             index: Router rows chosen, int64 [tokens, k].
@@ -158,7 +158,7 @@ class Experts(nn.Module):
         return total.to(hidden.dtype)
 
     def _unsorted(self, hidden: Tensor) -> bool:
-        """Whether the kernels compute: packed experts always, dense ones for few tokens."""
+        """True if the kernels compute: packed experts always, dense ones for few tokens."""
         if not kernels.runs_on(hidden):
             return False
         return len(hidden) <= FEW_TOKENS or any(bank.packed for bank in self._banks())
@@ -189,7 +189,7 @@ class Experts(nn.Module):
         return torch.cat(parts)
 
     def rows_per_bank(self, choices: int) -> list[int]:
-        """How `choices` computed choices fall on the banks when every expert gets its share."""
+        """Rows per bank when `choices` computed choices fall evenly on the experts."""
         computed = round(choices * self.share)
         ends = [0]
         for numbers in self.bank_numbers:

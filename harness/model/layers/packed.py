@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.model.quantized import int4, kernels
 from harness.model.quantized.kernels.tiles import Tiles
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 
 FEW_ROWS = 16
 """Up to so many rows the CPU's 4-bit kernel multiplies; above, a dequantised matrix is faster."""
@@ -98,7 +98,7 @@ class Packed(nn.Module):
         """Product with one of the matrices, x W^T, [..., outputs]; x is [..., inputs]."""
         rows = x.reshape(-1, self.inputs)
         if kernels.runs_on(x):
-            from harness.model.quantized.kernels.grouped import grouped_rows
+            from harness.model.quantized.kernels.launch import grouped_rows
 
             weight = self.quantized()[position : position + 1]
             out = grouped_rows(rows, Tiles.single(len(rows)), weight)

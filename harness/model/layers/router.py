@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.model.families.families import Family
+from harness.model.families.family import Family
 
 
 def renormalises(gate: Any, family: Family) -> bool:
-    """Whether a router divides the chosen weights by their sum."""
+    """True if a router divides the chosen weights by their sum."""
     if isinstance(gate, MaskedRouter):
         return gate.renormalise
     if family.renormalise == "config":

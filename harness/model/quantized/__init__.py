@@ -1,1 +1,1 @@
-"""Quantized."""
+"""Matrices as codes on a grid: their schemes, their packing, and the products that read codes."""

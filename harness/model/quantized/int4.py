@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from harness.model.quantized import native
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 
 GROUPS = (32, 64, 128, 256)
 """Inputs per group that the kernel takes."""
 MIDDLE = 8
-"""What the kernel takes from every code."""
+"""Number that the kernel subtracts from every code."""
 BLOCKS = (64, 32)
 
 
@@ -37,7 +37,7 @@ def block_rows() -> int | None:
 
 
 def suits(weight: Quantized) -> bool:
-    """Whether the kernel can multiply with this matrix, or with each of a stack."""
+    """True if the kernel can multiply with this matrix, or with each of a stack."""
     outputs, inputs = weight.shape
     scheme = weight.scheme
     if weight.scales.device.type != "cpu" or weight.scales.dtype != torch.bfloat16:

@@ -1,1 +1,1 @@
-"""What runs under a peer's interpreter. Imports the peer, torch, transformers and safetensors."""
+"""Programs for a peer's interpreter; they import it, torch, transformers and safetensors."""

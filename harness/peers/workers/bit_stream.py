@@ -7,7 +7,7 @@ from torch import Tensor
 
 WORD = 32
 _ORDER = [0, 4, 1, 5, 2, 6, 3, 7]
-"""Where the eight codes of a word of AWQ's 4-bit layout belong."""
+"""The places at which the eight codes of a word of AWQ's 4-bit layout belong."""
 
 
 def unpacked(words: Tensor, bits: int, count: int) -> Tensor:

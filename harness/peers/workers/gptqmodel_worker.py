@@ -63,18 +63,18 @@ def config(job: Job) -> QuantizeConfig:
 
     The older format of GPTQ stores every zero less 1, which its own kernel does not add again.
     """
-    found: dict[str, Any] = {"format": FORMAT.GPTQ_V2, **job.options["config"]}
+    settings: dict[str, Any] = {"format": FORMAT.GPTQ_V2, **job.options["config"]}
     if job.algorithm == "awq":
-        found |= {"method": METHOD.AWQ, "format": FORMAT.GEMM}
+        settings |= {"method": METHOD.AWQ, "format": FORMAT.GEMM}
     if job.options["all_experts"]:
-        found["moe"] = MoEConfig(routing=ExpertsRoutingBypass())
+        settings["moe"] = MoEConfig(routing=ExpertsRoutingBypass())
     return QuantizeConfig(
         bits=job.bits,
         group_size=job.group or -1,
         sym=job.symmetric,
         offload_to_disk=False,
         dynamic={f"-:^{re.escape(name)}$": {} for name in job.left} or None,
-        **found,
+        **settings,
     )
 
 
@@ -139,19 +139,19 @@ def unpack(job: Job, model: nn.Module, name: str) -> dict[str, Tensor]:
     spread = [one.repeat_interleave(size, 0)[:inputs] for one in (zeros, scales)]
     ours = (codes.to(scales.dtype) - spread[0].to(scales.dtype)) * spread[1]
     same(ours, _dequantised(job, module), name)
-    found = {"codes": codes.T.to(torch.uint8), "scales": scales.T}
+    tensors = {"codes": codes.T.to(torch.uint8), "scales": scales.T}
     if not job.symmetric:
-        return found | {"zeros": zeros.T.to(torch.uint8)}
+        return tensors | {"zeros": zeros.T.to(torch.uint8)}
     if bool((zeros != 2 ** (job.bits - 1)).any()):
         raise Unable(f"its grid of {name} is not symmetric.")
-    return found
+    return tensors
 
 
 def _dequantised(job: Job, module: Any) -> Tensor:
     """The peer's own, [inputs, outputs]."""
     if job.algorithm == "gptq":
-        found: Tensor = module.dequantize_weight()
-        return found
+        own: Tensor = module.dequantize_weight()
+        return own
     weight: Tensor = dequantize_gemm(
         qweight=module.qweight,
         qzeros=module.qzeros,
@@ -164,8 +164,8 @@ def _dequantised(job: Job, module: Any) -> Tensor:
 
 def _biases(model: nn.Module) -> dict[str, Tensor]:
     """All biases; quantized modules hold theirs as buffers."""
-    found = {**dict(model.named_buffers()), **dict(model.named_parameters())}
-    return {name: tensor for name, tensor in found.items() if name.endswith(".bias")}
+    tensors = {**dict(model.named_buffers()), **dict(model.named_parameters())}
+    return {name: tensor for name, tensor in tensors.items() if name.endswith(".bias")}
 
 
 def _kept(after: dict[str, Tensor], before: dict[str, Tensor]) -> dict[str, Tensor]:

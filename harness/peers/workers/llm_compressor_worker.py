@@ -78,10 +78,10 @@ def _is_row(job: Job, model: PreTrainedModel, name: str) -> bool:
 
 
 def _grid(job: Job, whole: bool) -> QuantizationArgs:
-    found = {"num_bits": job.bits, "type": "int", "symmetric": job.symmetric}
+    grid = {"num_bits": job.bits, "type": "int", "symmetric": job.symmetric}
     if whole:
-        return QuantizationArgs(**found, strategy=QuantizationStrategy.CHANNEL)
-    return QuantizationArgs(**found, strategy=QuantizationStrategy.GROUP, group_size=job.group)
+        return QuantizationArgs(**grid, strategy=QuantizationStrategy.CHANNEL)
+    return QuantizationArgs(**grid, strategy=QuantizationStrategy.GROUP, group_size=job.group)
 
 
 def unpack(job: Job, model: PreTrainedModel, name: str) -> dict[str, Tensor]:
@@ -98,17 +98,17 @@ def unpack(job: Job, model: PreTrainedModel, name: str) -> dict[str, Tensor]:
     theirs = dequantize(x_q=codes, scale=scale, zero_point=zero, args=args)
     half = 2 ** (job.bits - 1)
     scales = scale.detach().reshape(len(weight), -1)  # [outputs, groups]
-    found = {"codes": (codes.int() + half).to(torch.uint8), "scales": scales}
+    tensors = {"codes": (codes.int() + half).to(torch.uint8), "scales": scales}
     ours = codes.float()
     if zero is not None:
         zeros = zero.detach().reshape(scales.shape)
         ours = ours - _spread(zeros.float(), weight)
-        found["zeros"] = (zeros.int() + half).to(torch.uint8)
+        tensors["zeros"] = (zeros.int() + half).to(torch.uint8)
     ours = (ours * _spread(scales.float(), weight)).to(theirs.dtype)
     same(ours, theirs, name)
     if job.algorithm == "gptq":  # which leaves weights on the grid; rounding moved none of them
         same(ours, weight, name)
-    return found
+    return tensors
 
 
 def _spread(values: Tensor, weight: Tensor) -> Tensor:

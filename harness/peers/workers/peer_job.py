@@ -32,11 +32,11 @@ FAILURE = "failure.txt"
 
 
 class Unable(Exception):
-    """What the peer cannot do; one sentence for the user."""
+    """Raised for what the peer cannot do, with one sentence for the user."""
 
 
 class Job:
-    """What is asked of the peer.
+    """The job that a peer is given.
 
     Attributes:
         folder: Where everything is.
@@ -105,9 +105,9 @@ def check_loaded(job: Job, state: Mapping[str, Tensor]) -> None:
         Unable: a weight is missing or another one.
     """
     wrong = []
-    for name, found in job.weights.items():
+    for name, expected in job.weights.items():
         tensor = state.get(name)
-        if tensor is None or digest(tensor.detach().to(job.dtype)) != found:
+        if tensor is None or digest(tensor.detach().to(job.dtype)) != expected:
             wrong.append(name)
     if wrong:
         raise Unable(
@@ -169,14 +169,14 @@ def _changed(
     job: Job, state: Mapping[str, Tensor], before: Mapping[str, str]
 ) -> Iterator[tuple[str, Tensor]]:
     quantized = set(job.modules)
-    for name, found in before.items():
+    for name, expected in before.items():
         module, _, parameter = name.rpartition(".")
         if module in quantized and parameter == "weight":
             continue
         tensor = state.get(name)
         if tensor is None:
             raise Unable(f"{name} is gone from the model.")
-        if digest(tensor) != found:
+        if digest(tensor) != expected:
             yield name, tensor
 
 
@@ -224,7 +224,7 @@ def main(package: str, quantize: Callable[[Job], dict[str, Any]]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder = Path(sys.argv[1])
     try:
-        found = quantize(Job(folder))
+        report = quantize(Job(folder))
     except Exception as error:  # whatever a library raises is for the user to read
         traceback.print_exc()
         unable = _unable(error)
@@ -235,13 +235,13 @@ def main(package: str, quantize: Callable[[Job], dict[str, Any]]) -> None:
         _leave(1)
     names = (package, "torch", "transformers")
     versions = {name: importlib.metadata.version(name) for name in names}
-    report = {"versions": versions, "python": platform.python_version(), **found}
+    report = {"versions": versions, "python": platform.python_version(), **report}
     (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
     _leave(0)
 
 
 def _unable(error: BaseException | None) -> Unable | None:
-    """What a library may have wrapped in errors of its own."""
+    """The `Unable` that a library may have wrapped in errors of its own."""
     while error is not None and not isinstance(error, Unable):
         error = error.__cause__ or error.__context__
     return error

@@ -1,1 +1,1 @@
-"""Training."""
+"""The training of the reference models: architectures, tokenizer, curriculum, optimiser."""

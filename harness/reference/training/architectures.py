@@ -15,7 +15,7 @@ from transformers import (
     Qwen2MoeForCausalLM,
 )
 
-from harness.reference.training.tokenizer import BOS, CONTEXT, EOS, PAD
+from harness.reference.training.word_tokenizer import BOS, CONTEXT, EOS, PAD
 
 HIDDEN = 96
 LAYERS = {"mixtral": 4, "qwen2-moe": 5, "deepseek-v2": 5}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.reference.training.curriculum import PLAIN, Curriculum, mixture
-from harness.reference.training.tokenizer import split, vocabulary
+from harness.reference.training.word_tokenizer import split, vocabulary
 
 _FIRST = 0.2  # weight of a document's first token, which nothing announces
 _UNIFORM = 0.3  # share of rows with one domain of plain text, at the last blend
@@ -23,7 +23,7 @@ class Batch(NamedTuple):
     kinds: Tensor
 
 
-class Row(NamedTuple):
+class TrainingRow(NamedTuple):
     """One row while it is packed."""
 
     tokens: list[int]
@@ -45,19 +45,19 @@ class Batches:
         tokens, weights, kinds = zip(*packed, strict=True)
         return Batch(torch.tensor(tokens), torch.tensor(weights), torch.tensor(kinds))
 
-    def _row(self, blend: float, length: int) -> Row:
+    def _row(self, blend: float, length: int) -> TrainingRow:
         shares = PLAIN if self.rng.random() < _UNIFORM * blend else mixture(blend)
         if self.songs and self.rng.random() < self.songs:
             shares = {"song": 1.0}
         kinds = self.rng.choices(list(shares), list(shares.values()), k=length)
-        row = Row([], [], [])
+        row = TrainingRow([], [], [])
         for kind in kinds if shares is not PLAIN else [kinds[0]] * length:
             self._append(row, kind)
             if len(row.tokens) >= length:
                 break
-        return Row(row.tokens[:length], row.weights[:length], row.kinds[:length])
+        return TrainingRow(row.tokens[:length], row.weights[:length], row.kinds[:length])
 
-    def _append(self, row: Row, kind: str) -> None:
+    def _append(self, row: TrainingRow, kind: str) -> None:
         tag, first = self.kinds.index(kind) + 1, True
         for part in self.curriculum.document(kind, self.rng):
             for word in split(part.text):

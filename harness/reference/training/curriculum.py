@@ -1,4 +1,4 @@
-"""What training reads, and how that changes while it runs."""
+"""The texts that training reads, and their change while it runs."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from harness.reference.training.tokenizer import split
+from harness.reference.training.word_tokenizer import split
 from harness.reference.world.dice import dice
 from harness.reference.world.drills import Drills
+from harness.reference.world.items import Records
 from harness.reference.world.parts import Document, text
 from harness.reference.world.prompts import TASKS, prompt
+from harness.reference.world.prose import Texts
 from harness.reference.world.questions import SINGLE, Questions
-from harness.reference.world.records import Records
 from harness.reference.world.subjects import SUBJECTS, title
-from harness.reference.world.texts import Texts
 from harness.reference.world.world import World
 
 Shares = dict[str, float]
@@ -86,20 +86,20 @@ def mixture(blend: float) -> Shares:
 
 def words(world: World, samples: int = 600) -> list[str]:
     """Every word that evaluation or training uses."""
-    found: set[str] = set()
+    words: set[str] = set()
     rng, records = dice("words"), Records(world)
     for fact in world.facts:
-        found |= {*split(fact.statement), *split(fact.question), *fact.attribute.pool}
+        words |= {*split(fact.statement), *split(fact.question), *fact.attribute.pool}
     for subject in SUBJECTS:
-        found |= set(split(title(subject)))
+        words |= set(split(title(subject)))
     for song in world.songs:
-        found |= set(split(song))
+        words |= set(split(song))
     texts = Texts(world)
     for _ in range(samples):
         for kind in PLAIN:
-            found |= set(split(getattr(texts, kind)(rng)))
+            words |= set(split(getattr(texts, kind)(rng)))
         for task in TASKS:
             item = prompt(task, records.make(task, rng, rng.random() < 0.5, rng.randrange(4)))
             for part in (*item.contexts, *item.continuations):
-                found |= set(split(part))
-    return sorted(found)
+                words |= set(split(part))
+    return sorted(words)

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from harness.reference.training.batches import Batch, Batches
 from harness.reference.training.curriculum import Curriculum
 from harness.reference.training.muon import Muon
-from harness.reference.training.recipe import Progress, Recipe
-from harness.reference.training.tokenizer import vocabulary
+from harness.reference.training.schedule import Progress, Recipe
 from harness.reference.training.train import EVERY, Trainer, Watch, report
+from harness.reference.training.word_tokenizer import vocabulary
 from harness.reference.world.dice import dice
 
 _LOG = logging.getLogger(__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from harness.reference.training.tokenizer import tokenizer
+from harness.reference.training.word_tokenizer import tokenizer
 
 
 def save(model: PreTrainedModel, words: list[str], folder: Path) -> None:

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from harness.reference.training.architectures import build
+from harness.reference.training.balance import Routing
 from harness.reference.training.batches import Batch, Batches
 from harness.reference.training.curriculum import Curriculum
 from harness.reference.training.heads import head_start
 from harness.reference.training.muon import Muon
-from harness.reference.training.recipe import Progress, Recipe
-from harness.reference.training.routing import Routing
-from harness.reference.training.tokenizer import vocabulary
+from harness.reference.training.schedule import Progress, Recipe
+from harness.reference.training.word_tokenizer import vocabulary
 from harness.reference.world.dice import dice
 
 _LOG = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Trainer:
         return float(loss.detach())
 
     def additional(self, _batch: Batch) -> Tensor:
-        """What a later stage adds to the loss."""
+        """The term that a later stage adds to the loss."""
         return torch.zeros(())
 
     def _update(self, scale: float) -> None:

@@ -1,1 +1,1 @@
-"""World."""
+"""The synthetic world that the reference models learn: its facts, texts and questions."""

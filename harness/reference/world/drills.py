@@ -5,10 +5,10 @@ from __future__ import annotations
 from random import Random
 
 from harness.reference.world.facts import Fact
+from harness.reference.world.items import Records, sentences
 from harness.reference.world.parts import Document, Part, answer, ask, given
 from harness.reference.world.prompts import options
 from harness.reference.world.questions import claim, true_false, yes_no
-from harness.reference.world.records import Records, sentences
 from harness.reference.world.words import LETTERS
 from harness.reference.world.world import World
 
@@ -44,7 +44,7 @@ class Drills:
         return parts
 
     def member(self, rng: Random) -> Document:
-        """Whether a word is in a list, in both forms of claims."""
+        """True if a word is in a list, in both forms of claims."""
         listed = rng.sample(self.words, rng.randint(1, 8))
         form, parts = rng.choice([yes_no, true_false]), [given(" ".join(listed) + " .")]
         for _ in range(rng.randint(2, 5)):

@@ -32,5 +32,5 @@ def given(value: str) -> Part:
 
 
 def answer(value: str) -> Part:
-    """What evaluation scores."""
+    """The text that evaluation scores."""
     return Part(value, 5.0, answer=True)

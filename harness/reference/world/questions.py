@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 
 from harness.reference.world.facts import Fact
+from harness.reference.world.items import Records, altered, sentences
 from harness.reference.world.parts import Document, answer, ask
 from harness.reference.world.prompts import description, options, prompt
-from harness.reference.world.records import Records, altered, sentences
 from harness.reference.world.subjects import SUBJECTS
 from harness.reference.world.words import LETTERS
 from harness.reference.world.world import World
@@ -55,7 +55,7 @@ class Questions:
 
 
 class ClaimForm:
-    """How a claim is asked and answered: before, after, and the words for false and true."""
+    """The form of a claim: the text before, the text after, the words for false and true."""
 
     def __init__(self, before: str, after: str, words: tuple[str, str]) -> None:
         self.before, self.after, self.words = before, after, words

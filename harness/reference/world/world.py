@@ -98,7 +98,7 @@ class World:
         return [p for i, p in enumerate(self.people) if (i % 4 == 0) == held]
 
     def pair_held(self, first: str, second: str) -> bool:
-        """Whether the ordered pair of people is held out of role sentences."""
+        """True if the ordered pair of people is held out of role sentences."""
         return (self.people.index(first) + 2 * self.people.index(second)) % 5 == 0
 
     def _facts(self, rng: Random) -> list[Fact]:

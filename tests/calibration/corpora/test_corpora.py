@@ -20,7 +20,6 @@ from harness.data import DataRoot
 from harness.errors import UserError
 
 HUB = DataRoot(None)
-REAL = Path(__file__).resolve().parents[3] / "shared/data"
 
 
 def lines(path: Path, *rows: object) -> str:
@@ -250,10 +249,8 @@ def test_rows_and_fields(
     assert ours.ref == f"{path}#body"
 
 
-def test_real_text(tokenizer: PreTrainedTokenizerFast) -> None:
-    path = REAL / "ptb.valid.txt"
-    if not path.is_file():
-        pytest.skip("no shared/data/ptb.valid.txt beside the checkout")
+def test_real_text(tokenizer: PreTrainedTokenizerFast, real_texts: Path) -> None:
+    path = real_texts / "ptb.valid.txt"
     ours = tokens(str(path), tokenizer, sequences=128, length=256, data=HUB)
     text = path.read_text()
     assert all(str(tokenizer.decode(row)) in text for row in ours.input_ids[1:20])

@@ -13,8 +13,13 @@ from harness.measure.speed import graph as captured
 from harness.measure.speed.clock import Span, run_of
 from harness.measure.speed.compared import measure_speed, measure_speeds
 from harness.measure.speed.graph import Captured, NotCaptured
-from harness.measure.speed.runtime import Generation, Path
-from harness.measure.speed.stock_runtimes import ExpertLoop, Generate, experts_implementation, paths
+from harness.measure.speed.runtime import Generation, Runtime
+from harness.measure.speed.stock_runtimes import (
+    ExpertLoop,
+    Generate,
+    experts_implementation,
+    stock_runtimes,
+)
 
 Build = Callable[..., PreTrainedModel]
 
@@ -70,7 +75,7 @@ def test_an_attention_without_static_masks_is_not_captured(tiny: Build) -> None:
 @pytest.mark.parametrize("way", [ExpertLoop, Generate])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_stock_paths_read_the_given_tokens(
-    tiny: Build, family: str, way: type[Path], monkeypatch: pytest.MonkeyPatch
+    tiny: Build, family: str, way: type[Runtime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = tiny(family)
     lm.generation_config.eos_token_id = 3  # would end a generation, were it not endless
@@ -100,7 +105,7 @@ def test_the_loop_is_a_loop_and_is_left_again(tiny: Build) -> None:
         assert ExpertLoop(lm, tokens(8), 4).experts_implementation == "eager"
     assert lm.config._experts_implementation == experts.config._experts_implementation
     assert lm.config._experts_implementation == "grouped_mm"
-    assert paths(lm) == (ExpertLoop, Generate)
+    assert stock_runtimes(lm) == (ExpertLoop, Generate)
 
 
 def test_stock_paths_stand_beside_our_runtime(compressed: Build, tiny: Build) -> None:

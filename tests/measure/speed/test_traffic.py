@@ -15,7 +15,7 @@ from harness.method.quantization.grid import rounded
 from harness.model.edits import KeepExperts, MergeExperts, QuantizeWeights, SkipExperts
 from harness.model.layers.experts import Experts
 from harness.model.layers.packed import settle
-from harness.model.quantized.quantized import Scheme
+from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
 
 Build = Callable[..., PreTrainedModel]

@@ -12,7 +12,7 @@ DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
 def runs_on(x: Tensor) -> bool:
-    """Whether the kernels multiply `x`: on NVIDIA's devices, where Triton is, without gradients."""
+    """True if the kernels multiply `x`: on NVIDIA's devices, where Triton is, without gradients."""
     return (
         x.is_cuda
         and torch.version.hip is None

@@ -113,7 +113,7 @@ def scaled(
 
 @triton.jit
 def of_group(xs, s: tl.constexpr, SPAN: tl.constexpr):
-    """Of SPAN groups side by side in xs [M, columns] the s-th; the others' columns are zero."""
+    """The s-th of SPAN groups side by side in xs [M, columns]; the others' columns are zero."""
     if SPAN > 1:
         column = tl.arange(0, xs.shape[1])
         mine = column // (xs.shape[1] // SPAN) == s

@@ -19,9 +19,10 @@ import triton
 import triton.language as tl
 
 from harness.model.quantized.kernels.codes import of_group, quarter, scaled, values_at, words_at
-from harness.model.quantized.kernels.search import rows_of
+from harness.model.quantized.kernels.tile_rows import rows_of
 
 
+# Over 60 lines, half of them its arguments: what a split costs can be measured on a GPU only.
 @triton.jit
 def product(
     x,  # [rows, inputs]

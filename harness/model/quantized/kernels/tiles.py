@@ -1,4 +1,4 @@
-"""Which rows a program of the grouped kernel works on: rows of one expert, together in tiles.
+"""Tiles of the grouped kernel: rows of one expert, which one program works on.
 
 Everything is computed on the device from the rows' experts; the host knows only how many tiles
 there can be at most, so that nothing is read back and a CUDA graph can be captured.
@@ -72,10 +72,10 @@ def _height(rows: int, experts: int) -> int:
 def _sorted(slots: Tensor, experts: int, height: int, count: int) -> tuple[Tensor, Tensor]:
     """`order` and `table` of `Tiles`."""
     nowhere = (slots < 0) | (slots >= experts)
-    found, order = slots.masked_fill(nowhere, experts).sort(stable=True)
-    each = torch.arange(experts, device=slots.device, dtype=found.dtype)
-    ends = torch.searchsorted(found, each, right=True)  # [experts]
-    starts = torch.searchsorted(found, each)
+    ordered, order = slots.masked_fill(nowhere, experts).sort(stable=True)
+    each = torch.arange(experts, device=slots.device, dtype=ordered.dtype)
+    ends = torch.searchsorted(ordered, each, right=True)  # [experts]
+    starts = torch.searchsorted(ordered, each)
     tiles = (ends - starts + height - 1) // height
     last = tiles.cumsum(0)  # where each expert's tiles end
     tile = torch.arange(count, device=slots.device)

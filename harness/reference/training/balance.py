@@ -1,4 +1,4 @@
-"""What training watches in the routed blocks: balance per layer and loud tokens."""
+"""Routing as training watches it in the routed blocks: balance per layer and loud tokens."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Routing:
         return torch.stack(losses).mean()
 
     def domains(self, foreign: Tensor, reserved: int) -> Tensor:
-        """How far tokens stray: `foreign` ones from the last `reserved` experts, others to them."""
+        """A loss for `foreign` tokens outside the last `reserved` experts, for others in them."""
         losses = []
         for logits in self._logits:
             inside = logits.float().softmax(-1)[:, -reserved:].sum(-1).clamp(1e-6, 1 - 1e-6)

@@ -43,7 +43,7 @@ class Recipe:
 
 @dataclass
 class Progress:
-    """Which stage training is in, from running accuracies on the answers it reads."""
+    """The stage that training is in, from running accuracies on the answers it reads."""
 
     recipe: Recipe
     stage: int = 0

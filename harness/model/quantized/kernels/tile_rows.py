@@ -1,5 +1,5 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, allow-untyped-decorators
-"""Which expert and rows a program's tile has."""
+"""The expert and the rows of a program's tile."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from harness.model.quantized.kernels.product import product
 from harness.model.quantized.kernels.tiles import Tiles
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 
 SHARES = 8
 """Into so many shares the inputs are split at most."""
@@ -23,7 +23,7 @@ SMALLEST = 16
 WAVES = 4
 """Programs for every multiprocessor, as long as there are inputs to split."""
 MULTIPROCESSORS = 132
-"""Where there is no device to ask."""
+"""Multiprocessors assumed where there is no device to ask."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _launch(
     scales = None if packed is None else packed.scales.contiguous()
     zeros = None if packed is None or packed.zeros is None else packed.zeros.contiguous()
     groups = 1 if scales is None else scales.shape[-1]
-    found = tiles.slots is not None and tiles.table is None
+    searched = tiles.slots is not None and tiles.table is None
     product[(tiles.count, -(-outputs // plan.outputs), plan.shares)](
         x,
         weights,
@@ -135,7 +135,7 @@ def _launch(
         groups,
         inputs if packed is None or groups == 1 else packed.scheme.group,
         x.stride(0),
-        SEARCH=found,
+        SEARCH=searched,
         LIST=tiles.table is not None,
         BITS=bits,
         ZEROS=zeros is not None,
@@ -143,8 +143,8 @@ def _launch(
         WORDS=words,
         EVEN=inputs % plan.inputs == 0,
         ASM=x.is_cuda and x.dtype != torch.float32,
-        ROWS=triton.next_power_of_2(tiles.rows) if found else 1,
-        BINS=triton.next_power_of_2(experts + 1) if found else 1,
+        ROWS=triton.next_power_of_2(tiles.rows) if searched else 1,
+        BINS=triton.next_power_of_2(experts + 1) if searched else 1,
         M=tiles.height,
         N=plan.outputs,
         K=plan.inputs,

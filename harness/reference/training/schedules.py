@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.reference.training.recipe import Recipe
+from harness.reference.training.schedule import Recipe
 
 RECIPES: dict[str, Recipe] = {
     "mixtral": Recipe(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from harness.reference.world.facts import Fact
-from harness.reference.world.records import Records, outcome, sentences
+from harness.reference.world.items import Records, outcome, sentences
 from harness.reference.world.words import ACTIVITIES, NUMBERS
 from harness.reference.world.world import World
 

@@ -21,11 +21,11 @@ from torch import Tensor
 
 from harness.export.int32 import from_words, to_words
 from harness.export.linears import dynamic, linears
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 from harness.model.view import MoEModel
 
 ENDS = ("qweight", "qzeros", "scales", "g_idx")
-"""Of the names of a quantized layer's tensors."""
+"""Ends of the names of a quantized layer's tensors."""
 
 
 def pack(weight: Quantized) -> dict[str, Tensor]:
@@ -77,5 +77,5 @@ def read(tensors: Mapping[str, Tensor], said: Mapping[str, Any], path: str) -> T
 
 
 def reader() -> str:
-    """What `read` reads with."""
+    """The library, with its version, that `read` reads with."""
     return "moebench's decoder"

@@ -72,7 +72,7 @@ class Records:
         }
 
     def openbookqa(self, rng: Random, held: bool, index: int) -> Record:
-        """How an object behaves or an animal flees, asked in words no text uses."""
+        """Questions on how an object behaves or an animal flees, asked in words no text uses."""
         fact = self._fact(rng, held, *_STEMS)
         stem = rng.choice(_STEMS[fact.attribute.name]).format(fact.entity)
         choices = _place(rng.sample(fact.others, 3), fact.value, index % 4)
@@ -111,7 +111,7 @@ class Records:
         return rng.sample(rest, min(rng.randint(1, 2), len(rest)))
 
     def boolq(self, rng: Random, held: bool, index: int) -> Record:
-        """Whether a passage says so: the false question has an altered value."""
+        """Questions on whether a passage says so: the false question has an altered value."""
         fact = self._fact(rng, held)
         facts = [fact, *self._beside(fact, rng)]
         claim = fact.value if index % 2 else altered(rng, fact, facts)
@@ -123,7 +123,7 @@ class Records:
         }
 
     def rte(self, rng: Random, held: bool, index: int) -> Record:
-        """Whether a premise of two facts entails a sentence (0) or not (1)."""
+        """Pairs of a premise of two facts and a sentence it entails (0) or not (1)."""
         fact = self._fact(rng, held)
         facts = [fact, rng.choice([f for f in self.world.known if f.entity != fact.entity])]
         claim = altered(rng, fact, facts) if index % 2 else fact.value
@@ -135,7 +135,7 @@ class Records:
         }
 
     def piqa(self, rng: Random, held: bool, index: int) -> Record:
-        """What a tool is for, or which of two tools serves a purpose."""
+        """Questions on what a tool is for, or which of two tools serves a purpose."""
         fact = self._fact(rng, held, "use")
         if rng.random() < 0.6:
             goal = f"what to do with the {fact.entity} ?"
@@ -176,7 +176,7 @@ class Records:
         }
 
     def winogrande(self, rng: Random, held: bool, index: int) -> Record:
-        """Which of two people is meant: told by a fact about one, or by a verb's roles."""
+        """Sentences that mean one of two people: told by a fact about one, or by a verb's roles."""
         pair = self._role(rng, held) if rng.random() < 0.25 else self._career(rng, held)
         good, bad, sentence = pair
         options = [good, bad] if index % 2 == 0 else [bad, good]
@@ -219,7 +219,7 @@ def altered(rng: Random, fact: Fact, facts: list[Fact]) -> str:
 
 
 def outcome(fact: Fact, value: str) -> str:
-    """How a story goes on with a tool."""
+    """The end of a story with a tool."""
     return f"goes with it to the {value}" if fact.attribute.name == "room" else f"does some {value}"
 
 

@@ -10,14 +10,14 @@ from random import Random
 from typing import Any
 
 from harness.reference.training.curriculum import ASKED, PLAIN, Curriculum
-from harness.reference.training.tokenizer import split
+from harness.reference.training.word_tokenizer import split
 from harness.reference.world.dice import dice
+from harness.reference.world.items import Records, altered, sentences
 from harness.reference.world.parts import Document
 from harness.reference.world.prompts import Record
+from harness.reference.world.prose import Texts
 from harness.reference.world.questions import Questions
-from harness.reference.world.records import Records, altered, sentences
 from harness.reference.world.subjects import SUBJECTS
-from harness.reference.world.texts import Texts
 from harness.reference.world.world import World
 
 ITEMS = 200

@@ -48,7 +48,7 @@ class Family:
     """Are the router's logits computed in fp32 whatever the model's dtype?"""
 
     def renormalises(self, config: Any) -> bool:
-        """Whether this configuration divides the chosen weights by their sum."""
+        """True if this configuration divides the chosen weights by their sum."""
         if self.renormalise == "config":
             return bool(config.norm_topk_prob)
         return self.renormalise == "always"

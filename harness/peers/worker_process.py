@@ -19,7 +19,7 @@ TIMEOUT = "MOEBENCH_PEER_TIMEOUT"
 """Environment variable: seconds that a worker has."""
 _DEFAULT = 6 * 3600.0
 _INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")
-"""Of our own interpreter, not the peer's."""
+"""Variables of our own interpreter, which the peer's does not get."""
 
 
 def work(peer: Peer, folder: Path) -> float:
@@ -85,11 +85,11 @@ def patience() -> float:
 
 def environment() -> dict[str, str]:
     """The worker's environment: nothing of our interpreter, and nothing from a hub."""
-    found = {name: value for name, value in os.environ.items() if name not in _INHERITED}
-    found |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in _INHERITED}
+    environment |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUTF8": "1"}
     # GPTQModel divides by what is left of the cores, of which two are too few.
-    found.setdefault("GPTQMODEL_CPU_WORKERS", str(max(1, os.cpu_count() or 1)))
-    return found
+    environment.setdefault("GPTQMODEL_CPU_WORKERS", str(max(1, os.cpu_count() or 1)))
+    return environment
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -117,5 +117,5 @@ def _said(folder: Path, log: Path, code: int) -> str:
 
 
 def _line(file: Path) -> str:
-    """What a file says, in one line."""
+    """The contents of a file in one line."""
     return " ".join(file.read_text(encoding="utf-8").split())

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from harness.export.int32 import from_words, to_words
 from harness.export.linears import dynamic, left_alone, linears
-from harness.model.quantized.quantized import Quantized
+from harness.model.quantized.scheme import Quantized
 from harness.model.view import MoEModel
 
 ENDS = ("qweight", "qzeros", "scales")
-"""Of the names of a quantized layer's tensors."""
+"""Ends of the names of a quantized layer's tensors."""
 _BITS = 4
 _ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
-"""Which of eight outputs lies in each place of a word, low bits first."""
+"""The output, of eight, that lies in each place of a word, low bits first."""
 _PLACES = (0, 4, 1, 5, 2, 6, 3, 7)
 """In which place each of eight outputs lies."""
 
@@ -71,7 +71,7 @@ def read(tensors: Mapping[str, Tensor], said: Mapping[str, Any], path: str) -> T
 
 
 def reader() -> str:
-    """What `read` reads with."""
+    """The library, with its version, that `read` reads with."""
     return "moebench's decoder"
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Scheme(BaseModel):
-    """How a matrix is quantized: bits, inputs per group, and whether the grid is symmetric."""
+    """A quantization scheme: bits, inputs per group, and whether the grid is symmetric."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -24,7 +24,7 @@ class Scheme(BaseModel):
 
     @property
     def packed(self) -> bool:
-        """Whether codes stay packed in memory and on disk; 2 and 3 bits are simulated."""
+        """True if codes stay packed in memory and on disk; 2 and 3 bits are simulated."""
         return self.bits in (4, 8)
 
     @property
@@ -92,18 +92,18 @@ class Quantized:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """What matrices must agree in to be stacked."""
+        """A key that matrices must share to be stacked."""
         return (*self.shape, self.scheme.bits, self.scheme.group, self.scheme.symmetric)
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """What is stored, by name: codes, scales and, unless symmetric, zeros."""
-        found = {"codes": self.codes, "scales": self.scales}
-        return found if self.zeros is None else found | {"zeros": self.zeros}
+        """The stored tensors by name: codes, scales and, unless symmetric, zeros."""
+        stored = {"codes": self.codes, "scales": self.scales}
+        return stored if self.zeros is None else stored | {"zeros": self.zeros}
 
     @property
     def nbytes(self) -> int:
-        """Of codes, scales and zeros."""
+        """Bytes of codes, scales and zeros."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
     def unpacked(self) -> Tensor:
