@@ -116,7 +116,7 @@ def test_a_layer_at_top_k_does_not_hinder_a_global_drop(
 ) -> None:
     model = tiny("mixtral")
     model.apply(KeepExperts(block=1, experts=(2, 4)))
-    with pytest.raises(Refused, match="ratio = 0.3: block 1 chooses 2 experts per token"):
+    with pytest.raises(Refused, match=r"ratio = 0\.3: block 1 chooses 2 experts per token"):
         run(model, calibration(), "expert-drop", ratio=0.3)
     run(model, calibration(), "expert-drop", ratio=0.3, scope="global", rescore=rescore)
     assert sum(len(block.experts) for block in model.blocks) == 3 * 4 + 1
