@@ -1,1 +1,1 @@
-"""What methods look at: tokens, the walk over the blocks, statistics taken on it."""
+"""The basis of a method's decisions: tokens, walks over the blocks, statistics taken on them."""

@@ -1,4 +1,4 @@
-"""What one calibration batch did in one block."""
+"""A calibration batch in one block: its tokens, their routing, the inputs of every matrix."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Seen:
         return torch.tensor(self.block.rows, device=self.logits.device)  # [router rows]
 
     def routed(self, expert: int) -> Tensor:
-        """Which tokens were routed to this expert, bool [tokens]."""
+        """The tokens that were routed to this expert, bool [tokens]."""
         return (self.index == expert).any(-1)
 
     def expert(self, expert: int, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a statistic is: taken batch by batch, its own result, cached under its provenance."""
+"""The contract of a statistic: taken batch by batch, its own result, cached by provenance."""
 
 from __future__ import annotations
 

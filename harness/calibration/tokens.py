@@ -37,13 +37,13 @@ class Tokens:
     ref: str
     """As the user named them: a corpus or a file."""
     seed: int
-    """Of the sampler; 0 where it draws nothing."""
+    """Seed of the sampler; 0 where it draws nothing."""
     source: str
     """One sentence: text, file, sampler, tokenizer."""
     answers: Tensor | None = None
     """bool [sequences, length], True on the tokens that training is on; None for all valid ones."""
     sha256: str = field(init=False)
-    """Of shape, ids, mask and answers."""
+    """Hash of shape, ids, mask and answers."""
 
     def __post_init__(self) -> None:
         ids, mask = self.input_ids, self.attention_mask

@@ -30,7 +30,7 @@ class LiveBlock(Block):
     """A block that a walk is at, with the states that enter it.
 
     Attributes:
-        original: This block and its inputs as the walk found them (follow="both").
+        original: This block and its inputs as the walk versions them (follow="both").
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class LiveBlock(Block):
         return statistic
 
     def run(self, inputs: States, *edits: Edit) -> States:
-        """What the block would output with these edits; changes nothing."""
+        """The block's output with these edits; changes nothing."""
         version = self._edited(*edits)
         if version is None:
             return inputs
@@ -156,7 +156,7 @@ class Calibration:
         Args:
             model: The model; edits made at a block are seen by the blocks after it.
             follow: Whose states advance: "edited" through the edits made so far, "original"
-                through the model as the walk found it, "both" gives `block.original` as well.
+                through the model as the walk versions it, "both" gives `block.original` as well.
         """
         for window in self.windows(model, 1, follow=follow):
             yield from window
@@ -173,8 +173,8 @@ class Calibration:
             size: Blocks per window, or those of each window in turn.
             follow: As in `walk`.
         """
-        found = model.snapshot()
-        numbers = list(found)
+        versions = model.snapshot()
+        numbers = list(versions)
         edited = original = Trace(model, list(self.batches()), self.key).start()
         model.hold(1 + (size if isinstance(size, int) else max(size, default=1)))
         with model.walking() as passed:
@@ -182,7 +182,7 @@ class Calibration:
                 left = [index for index in group if index in model.numbers]
                 window = live = self._chain(model, left, edited)
                 if follow != "edited":
-                    pins = self._chain(model, group, original, found)
+                    pins = self._chain(model, group, original, versions)
                     pinned = {pin.index: pin for pin in pins}
                     for block in live:
                         block.original = pinned[block.index]
@@ -200,12 +200,12 @@ class Calibration:
         model: MoEModel,
         group: Sequence[int],
         states: States,
-        found: Mapping[int, tuple[Version, str]] | None = None,
+        versions: Mapping[int, tuple[Version, str]] | None = None,
     ) -> list[LiveBlock]:
         """Consecutive blocks, each entered by what leaves the one before."""
         blocks = []
         for index in group:
-            block = LiveBlock(self, model, index, states, found[index] if found else None)
+            block = LiveBlock(self, model, index, states, versions[index] if versions else None)
             states = block.outputs()
             blocks.append(block)
         return blocks

@@ -78,14 +78,14 @@ def evaluate(
 
 def check_names(tasks: tuple[str, ...], perplexity: tuple[str, ...]) -> None:
     """Refuse names that do not exist, before a model is opened."""
-    from harness.evaluate.texts import PROTOCOLS
+    from harness.evaluate.texts import TEXTS
     from harness.plan.check import check_task
 
     for name in tasks:
         check_task(name, "--tasks")
     for name in perplexity:
-        if name not in PROTOCOLS:
-            raise unknown("perplexity protocol", name, PROTOCOLS, where="--perplexity")
+        if name not in TEXTS:
+            raise unknown("perplexity text", name, TEXTS, where="--perplexity")
 
 
 def numbers(

@@ -82,9 +82,9 @@ def _calibrations() -> Iterator[Row]:
 
 
 def _protocols() -> Iterator[Row]:
-    from harness.evaluate.texts import PROTOCOLS
+    from harness.evaluate.texts import TEXTS
 
-    for name, protocol in PROTOCOLS.items():
+    for name, protocol in TEXTS.items():
         text = f"{protocol.hub_id}, {protocol.split}, windows of {protocol.length} tokens"
         yield name, f"{text}. {protocol.source}"
 

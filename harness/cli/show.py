@@ -28,33 +28,39 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="The whole record, as stored.")] = False,
 ) -> None:
     """Print what is known of one cell."""
-    from harness.records.store import read_record
+    from harness.records.reading import record_text
 
-    path = find(record, results)
-    found = read_record(path)
+    shown = find(record, results)
     if json:
-        typer.echo(path.read_text(encoding="utf-8"), nl=False)
+        typer.echo(record_text(shown, indent=1), nl=False)
         return
-    for name, value in lines(found):
+    for name, value in lines(shown):
         typer.echo(f"{name:<22} {value}")
 
 
-def find(name: str, results: Path) -> Path:
-    """The file of a record; the first by name where several suites ran the same cell.
+def find(name: str, results: Path) -> Record:
+    """Return a record by its file or by the start of its cell's id.
+
+    Where several suites ran the same cell it is that of the first folder by name.
 
     Raises:
-        UserError: none or several cells begin like that.
+        UserError: no cell begins like that, or several do.
     """
+    from harness.records.reading import read_record
+    from harness.records.store import Store
+
     if Path(name).is_file():
-        return Path(name)
-    found = sorted(results.glob(f"*/records/{name}*.json"))
-    if not found:
+        return read_record(Path(name))
+    stores = [Store(folder) for folder in sorted(results.glob("*")) if folder.is_dir()]
+    owners = [(cell, store) for store in stores for cell in store.cells() if cell.startswith(name)]
+    cells = sorted({cell for cell, _ in owners})
+    if len(cells) > 1:
+        some = ", ".join(cells[:5])
+        raise UserError(f"{len(cells)} cells in {results} begin with {name!r}: {some}. Say more.")
+    record = owners[0][1].read(cells[0]) if owners else None
+    if record is None:
         raise UserError(f"no record {name!r} in {results}. Name a file, or the start of a cell id.")
-    cells = sorted({path.stem for path in found})
-    if len(cells) == 1:
-        return found[0]
-    some = ", ".join(cells[:5])
-    raise UserError(f"{len(cells)} cells in {results} begin with {name!r}: {some}. Say more.")
+    return record
 
 
 def lines(record: Record) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Perplexity under named protocols: which text, how joined, how cut, how averaged.
+"""Perplexity on named texts: how each is joined, cut and averaged.
 
 All of them tokenise the whole text in one call, with the special tokens the tokenizer adds by
 itself (a beginning-of-sequence token stands once, at the start, if at all), cut it into windows
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 
 from harness.data import DataRoot
 from harness.errors import UserError, unknown
-from harness.evaluate.texts import PROTOCOLS, PerplexityProtocol
+from harness.evaluate.texts import TEXTS, PerplexityText
 from harness.records.record import PerplexityResult
 
-__all__ = ["PROTOCOLS", "PerplexityProtocol", "perplexity"]
+__all__ = ["TEXTS", "PerplexityText", "perplexity"]
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,13 +40,13 @@ def perplexity(
     batch_size: int = 8,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> PerplexityResult:
-    """A model's perplexity under one of `PROTOCOLS`.
+    """A model's perplexity on one of `TEXTS`.
 
     Args:
         lm: A causal model, on its device and in its dtype.
         tokenizer: The model's own.
-        name: Of the protocol.
-        data: Where its text comes from.
+        name: The text.
+        data: The source of the text.
         batch_size: Windows per forward pass at most; fewer where their logits would take more
             than `LOGITS_BYTES`.
         progress: Told how many windows are done.
@@ -56,62 +56,60 @@ def perplexity(
         fp32 before the loss, sums are fp64.
 
     Raises:
-        UserError: an unknown protocol, missing or unreadable data, a text shorter than one
+        UserError: an unknown text, missing or unreadable data, a text shorter than one
             window, a loss that is not finite.
     """
-    if name not in PROTOCOLS:
-        raise unknown("perplexity protocol", name, PROTOCOLS)
-    start, protocol = time.perf_counter(), PROTOCOLS[name]
-    limit = getattr(lm.config, "max_position_embeddings", None) or protocol.length
-    length = min(protocol.length, limit)
-    ids = windows(token_ids(protocol, tokenizer, data), length, protocol)  # int64 [n, length]
-    losses = _losses(lm, ids, protocol, batch_size, progress)  # float64 [n]
-    note = f"windows of {length} tokens, the model's limit, not {protocol.length}"
+    if name not in TEXTS:
+        raise unknown("perplexity text", name, TEXTS)
+    start, text = time.perf_counter(), TEXTS[name]
+    limit = getattr(lm.config, "max_position_embeddings", None) or text.length
+    length = min(text.length, limit)
+    ids = windows(token_ids(text, tokenizer, data), length, text)  # int64 [n, length]
+    losses = _losses(lm, ids, text, batch_size, progress)  # float64 [n]
+    note = f"windows of {length} tokens, the model's limit, not {text.length}"
     return PerplexityResult(
-        protocol=name,
+        text=name,
         value=math.exp(losses.mean().item()),
         tokens=ids.shape[0] * (length - 1),
         windows=ids.shape[0],
         length=length,
-        data=f"{protocol.hub_id} {protocol.config} {protocol.split} sha256:{_sha256(ids)}",
+        data=f"{text.hub_id} {text.config} {text.split} sha256:{_sha256(ids)}",
         seconds=time.perf_counter() - start,
-        note=note if length < protocol.length else None,
+        note=note if length < text.length else None,
     )
 
 
-def token_ids(
-    protocol: PerplexityProtocol, tokenizer: PreTrainedTokenizerBase, data: DataRoot
-) -> Tensor:
+def token_ids(text: PerplexityText, tokenizer: PreTrainedTokenizerBase, data: DataRoot) -> Tensor:
     """The whole text as int64 [tokens].
 
     Raises:
-        UserError: missing or unreadable data, or rows without the protocol's field.
+        UserError: missing or unreadable data, or rows without its field.
     """
     rows = data.rows(
-        protocol.hub_id,
-        protocol.config,
-        protocol.split,
-        files=protocol.files,
-        limit=protocol.documents,
+        text.hub_id,
+        text.config,
+        text.split,
+        files=text.files,
+        limit=text.documents,
     )
-    texts = [row.get(protocol.field) for row in rows]
-    for number, text in enumerate(texts, 1):
-        if not isinstance(text, str):
+    documents = [row.get(text.field) for row in rows]
+    for number, document in enumerate(documents, 1):
+        if not isinstance(document, str):
             raise UserError(
-                f"row {number} of {protocol.hub_id}, split {protocol.split}, has no text in "
-                f"{protocol.field!r}; protocol {protocol.name} needs it there."
+                f"row {number} of {text.hub_id}, split {text.split}, has no text in "
+                f"{text.field!r}; {text.name} needs it there."
             )
     import torch
 
     encoded = tokenizer(
-        protocol.join.join(str(text) for text in texts),
-        split_special_tokens=protocol.split_special_tokens,
+        text.join.join(str(document) for document in documents),
+        split_special_tokens=text.split_special_tokens,
         verbose=False,
     )
     return torch.tensor(encoded["input_ids"], dtype=torch.long)
 
 
-def windows(ids: Tensor, length: int, protocol: PerplexityProtocol) -> Tensor:
+def windows(ids: Tensor, length: int, text: PerplexityText) -> Tensor:
     """Cut [tokens] into [windows, length], the tail dropped.
 
     Raises:
@@ -120,16 +118,16 @@ def windows(ids: Tensor, length: int, protocol: PerplexityProtocol) -> Tensor:
     count = ids.numel() // length
     if count == 0:
         raise UserError(
-            f"{protocol.name}: the {protocol.split} split of {protocol.hub_id} has {ids.numel()} "
+            f"{text.name}: the {text.split} split of {text.hub_id} has {ids.numel()} "
             f"tokens, less than one window of {length}; complete the data."
         )
-    return ids[: count * length].view(count, length)[: protocol.windows]
+    return ids[: count * length].view(count, length)[: text.windows]
 
 
 def _losses(
     lm: PreTrainedModel,
     ids: Tensor,
-    protocol: PerplexityProtocol,
+    text: PerplexityText,
     batch_size: int,
     progress: Callable[[str, int, int], None] | None,
 ) -> Tensor:
@@ -144,12 +142,12 @@ def _losses(
         bad = losses[-1].isfinite().logical_not().nonzero().flatten().tolist()
         if bad:
             raise UserError(
-                f"{protocol.name}: the loss of window {done - len(batch) + bad[0] + 1} of "
+                f"{text.name}: the loss of window {done - len(batch) + bad[0] + 1} of "
                 f"{len(ids)} is {losses[-1][bad[0]].item()}; the model overflows in {lm.dtype} "
                 f"or has broken weights."
             )
         if progress:
-            progress(protocol.name, done, len(ids))
+            progress(text.name, done, len(ids))
     return torch.cat(losses)
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Row:
-    """Sequences packed into one row of n nodes."""
+class PrefixRow:
+    """Sequences in one row of n nodes, shared prefixes once."""
 
     tokens: Tensor
     """int64 [n]."""
@@ -29,7 +29,7 @@ class Row:
     """Number of the sequence, and int64 [length] of its nodes in order."""
 
 
-def pack(sequences: Sequence[tuple[int, ...]], budget: int) -> Iterator[Row]:
+def prefix_rows(sequences: Sequence[tuple[int, ...]], budget: int) -> Iterator[PrefixRow]:
     """Rows that hold every sequence once.
 
     Args:
@@ -71,7 +71,7 @@ class _Builder:
         self.longest = max(self.longest, len(sequence))
         self.paths.append((number, self.nodes, shared))
 
-    def done(self) -> Row:
+    def done(self) -> PrefixRow:
         size = len(self.tokens)
         visible = torch.zeros(size, size, dtype=torch.bool) if self.longest < size else None
         positions = torch.empty(size, dtype=torch.long)
@@ -84,7 +84,7 @@ class _Builder:
                 seen = torch.ones(length - shared, length).tril(shared).bool()
                 visible[new[:, None], path] = seen
             paths.append((number, path))
-        return Row(torch.tensor(self.tokens), positions, visible, tuple(paths))
+        return PrefixRow(torch.tensor(self.tokens), positions, visible, tuple(paths))
 
 
 def _shared(one: tuple[int, ...], other: tuple[int, ...]) -> int:

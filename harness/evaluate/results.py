@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from lm_eval.api.task import Task
 
 Sample = dict[str, Any]
-"""What lm-eval logs for one item and one filter."""
+"""The log of lm-eval for one item and one filter."""
 
 
 @dataclass(frozen=True)
 class Guessing:
-    """What can be scored on some items without reading them."""
+    """The score that some items give without being read."""
 
     chance: float | None
     """Expected accuracy of a uniform guess; None unless all items have choices."""

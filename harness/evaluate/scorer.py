@@ -1,9 +1,10 @@
 """The model as lm-eval sees it: stock `HFLM`, with a faster way to the same log-likelihoods.
 
 `HFLM` runs every request as a padded sequence of its own and projects every position onto the
-vocabulary. `PackedLM` changes only how token log-likelihoods are computed: requests are packed by
-shared prefix (`harness.evaluate.prefix_rows`), nothing is padded, and only positions that predict a
-scored token reach the LM head. Encoding, truncation, prompts and metrics remain lm-eval's.
+vocabulary. `PrefixLM` changes only how token log-likelihoods are computed: requests that share a
+prefix stand in one row (`harness.evaluate.prefix_rows`), nothing is padded, and only positions that
+predict a scored token reach the LM head. Encoding, truncation, prompts and metrics remain
+lm-eval's.
 """
 
 from __future__ import annotations
@@ -19,34 +20,34 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from harness.errors import UserError
-from harness.evaluate.prefix_rows import Row, pack
+from harness.evaluate.prefix_rows import PrefixRow, prefix_rows
 
 Request = tuple[Any, list[int], list[int]]
-"""What lm-eval hands to a model: the two strings, and their token ids."""
+"""A request of lm-eval to a model: the two strings, and their token ids."""
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how many requests are done, and of how many."""
 
-PACKABLE = frozenset(
+SHAREABLE = frozenset(
     {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek"}
     | {"llama", "mistral", "qwen2"}
 )
 """Families whose tokens mix through masked attention alone, each tested against stock `HFLM`."""
 
 TOKENS_PER_SEQUENCE = 32
-"""A packed row holds this many tokens per sequence of the batch size: 512 for 16. Larger rows cost
+"""A row holds this many tokens per sequence of the batch size: 512 for 16. Larger rows cost
 more attention between sequences that do not see each other, smaller ones more calls."""
 
 
-class PackedLM(HFLM):  # type: ignore[misc]
+class PrefixLM(HFLM):  # type: ignore[misc]
     """`HFLM` around a model object and its tokenizer, in fp32 softmax.
 
     Args:
         lm: On its device, in its dtype.
         tokenizer: Copied, never changed.
-        batch_size: Sequences per forward pass where requests are not packed; a packed forward
-            pass has `TOKENS_PER_SEQUENCE` tokens for each, more for longer sequences.
+        batch_size: Sequences per forward pass where requests share no rows; a forward pass
+            over shared rows has `TOKENS_PER_SEQUENCE` tokens for each, more for longer sequences.
         progress: Told about requests done.
-        packed: False computes everything as stock `HFLM` does.
+        shared: False computes everything as stock `HFLM` does.
 
     Raises:
         UserError: the tokenizer has neither a beginning- nor an end-of-sequence token.
@@ -59,7 +60,7 @@ class PackedLM(HFLM):  # type: ignore[misc]
         *,
         batch_size: int = 16,
         progress: Progress | None = None,
-        packed: bool = True,
+        shared: bool = True,
     ) -> None:
         super().__init__(
             pretrained=lm,
@@ -68,7 +69,7 @@ class PackedLM(HFLM):  # type: ignore[misc]
             batch_size=batch_size,
             softmax_dtype="float32",
         )
-        self.packed = packed
+        self.shared = shared
         self.truncated = 0
         """Requests cut on the left because they exceed the model's length."""
         self._progress = progress or (lambda _what, _done, _of: None)
@@ -114,18 +115,18 @@ class PackedLM(HFLM):  # type: ignore[misc]
         _check(requests, self.max_length)
         self.truncated += sum(len(c) + len(t) > self.max_length + 1 for _, c, t in requests)
         inputs = [tuple((c + t)[-(self.max_length + 1) :][:-1]) for _, c, t in requests]
-        if not (self.packed and packable(self.model, max(map(len, inputs)))):
+        if not (self.shared and shareable(self.model, max(map(len, inputs)))):
             answers = super()._loglikelihood_tokens(requests, disable_tqdm, override_bs)
             return list(answers)
         targets = [target for _, _, target in requests]
-        return self._packed_loglikelihoods(inputs, targets)
+        return self._shared_loglikelihoods(inputs, targets)
 
-    def _packed_loglikelihoods(
+    def _shared_loglikelihoods(
         self, inputs: list[tuple[int, ...]], targets: list[list[int]]
     ) -> list[tuple[float, bool]]:
         answers: list[tuple[float, bool]] = [(float("nan"), False)] * len(inputs)
         done = 0
-        for row in pack(inputs, TOKENS_PER_SEQUENCE * self.batch_size):
+        for row in prefix_rows(inputs, TOKENS_PER_SEQUENCE * self.batch_size):
             numbers = [number for number, _ in row.paths]
             scored = score_row(self.model, row, [targets[number] for number in numbers])
             for number, answer in zip(numbers, scored, strict=True):
@@ -145,8 +146,8 @@ def _check(requests: Sequence[Request], max_length: int) -> None:
             )
 
 
-def packable(lm: PreTrainedModel, longest: int) -> bool:
-    """Whether packing is exact for this model on sequences of up to `longest` tokens.
+def shareable(lm: PreTrainedModel, longest: int) -> bool:
+    """True if shared rows are exact for this model on sequences of up to `longest` tokens.
 
     It is where a token sees others through masked attention alone, and where that depends on
     nothing but the mask: no window shorter than the sequence, no rotary embedding that changes
@@ -156,7 +157,7 @@ def packable(lm: PreTrainedModel, longest: int) -> bool:
     window = getattr(config, "sliding_window", None)
     rope = getattr(config, "rope_parameters", None) or {}
     return (
-        config.model_type in PACKABLE
+        config.model_type in SHAREABLE
         and config._attn_implementation in ("sdpa", "eager")
         and not (window and longest > window)
         and rope.get("rope_type", "default") not in ("dynamic", "longrope")
@@ -165,13 +166,13 @@ def packable(lm: PreTrainedModel, longest: int) -> bool:
 
 @torch.no_grad()
 def score_row(
-    lm: PreTrainedModel, row: Row, targets: Sequence[list[int]]
+    lm: PreTrainedModel, row: PrefixRow, targets: Sequence[list[int]]
 ) -> list[tuple[float, bool]]:
     """Sum of the log-likelihoods of each path's last tokens, and whether all are the argmax.
 
     Args:
         lm: A causal model.
-        row: Packed inputs.
+        row: Inputs.
         targets: Per path, what its last `len(target)` nodes are to predict.
 
     Returns:
@@ -193,7 +194,7 @@ def score_row(
     return answers
 
 
-def _logits(lm: PreTrainedModel, row: Row, kept: Tensor) -> Tensor:
+def _logits(lm: PreTrainedModel, row: PrefixRow, kept: Tensor) -> Tensor:
     output = lm(
         input_ids=row.tokens[None].to(lm.device),
         position_ids=row.positions[None].to(lm.device),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lm_eval.api.task import Task
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.evaluate.scorer import PackedLM, Progress
+    from harness.evaluate.scorer import PrefixLM, Progress
 
 __all__ = ["evaluate_tasks", "known_tasks"]
 
@@ -40,7 +40,7 @@ def evaluate_tasks(
     limit: int | None = None,
     batch_size: int = 16,
     progress: Progress | None = None,
-    packed: bool = True,
+    shared: bool = True,
 ) -> tuple[dict[str, TaskResult], list[Item]]:
     """Evaluate a model on tasks.
 
@@ -52,9 +52,9 @@ def evaluate_tasks(
         data: Where the tasks' data sets come from.
         shots: Few-shot examples for every task; None leaves each its own default.
         limit: The first items of each (sub)task; None for all.
-        batch_size: Sequences per forward pass; see `harness.evaluate.scorer.PackedLM`.
+        batch_size: Sequences per forward pass; see `harness.evaluate.scorer.PrefixLM`.
         progress: Told how many requests are done.
-        packed: False scores as stock lm-eval does, for comparison.
+        shared: False scores as stock lm-eval does, for comparison.
 
     Returns:
         Task to its result, and the outcome of every item, once even where two of `tasks` hold it.
@@ -66,19 +66,19 @@ def evaluate_tasks(
     rows: dict[str, TaskResult] = {}
     items: list[Item] = []
     with quiet(), seeded():
-        from harness.evaluate.scorer import PackedLM
+        from harness.evaluate.scorer import PrefixLM
 
-        model = PackedLM(lm, tokenizer, batch_size=batch_size, progress=progress, packed=packed)
+        model = PrefixLM(lm, tokenizer, batch_size=batch_size, progress=progress, shared=shared)
         for name in dict.fromkeys(tasks):
-            found, outcomes = _evaluate(model, name, data, shots, limit)
-            rows.update(found)
+            results, outcomes = _evaluate(model, name, data, shots, limit)
+            rows.update(results)
             known = {item.task for item in items}
             items += [item for item in outcomes if item.task not in known]
     return rows, items
 
 
 def _evaluate(
-    model: PackedLM, name: str, data: DataRoot, shots: int | None, limit: int | None
+    model: PrefixLM, name: str, data: DataRoot, shots: int | None, limit: int | None
 ) -> tuple[dict[str, TaskResult], list[Item]]:
     from lm_eval.evaluator import evaluate
 

@@ -1,4 +1,4 @@
-"""The perplexity protocols, as data: a new one is a new row."""
+"""The texts that perplexity is measured on, as data: a new one is a new row."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class PerplexityProtocol:
-    """One way to make a number of a text."""
+class PerplexityText:
+    """A text, and the way in which it is joined and cut."""
 
     name: str
     hub_id: str
@@ -16,11 +16,11 @@ class PerplexityProtocol:
     field: str
     """The rows' key that holds the text."""
     join: str
-    """Between rows, empty ones included."""
+    """Text put between rows, empty ones included."""
     length: int
     """Tokens per window; the model's limit where that is lower."""
     source: str
-    """Where the protocol comes from."""
+    """The paper or code that cuts the text this way."""
     files: str | None = None
     """A pattern of files to read instead of config and split."""
     documents: int | None = None
@@ -35,7 +35,7 @@ _PTB = ("ptb-text-only/ptb_text_only", "penn_treebank")
 _WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
 
 _ROWS = (
-    PerplexityProtocol(
+    PerplexityText(
         "wikitext2",
         *_WIKITEXT,
         split="test",
@@ -44,7 +44,7 @@ _ROWS = (
         length=2048,
         source="GPTQ, SparseGPT, Wanda",
     ),
-    PerplexityProtocol(
+    PerplexityText(
         "wikitext2-128",
         *_WIKITEXT,
         split="test",
@@ -53,7 +53,7 @@ _ROWS = (
         length=128,
         source="LLM-Pruner",
     ),
-    PerplexityProtocol(
+    PerplexityText(
         "ptb",
         *_PTB,
         split="test",
@@ -63,7 +63,7 @@ _ROWS = (
         source="GPTQ's ptb-new, OWQ, LightCompress; <unk> read as text",
         split_special_tokens=True,
     ),
-    PerplexityProtocol(
+    PerplexityText(
         "ptb-special",
         *_PTB,
         split="test",
@@ -72,7 +72,7 @@ _ROWS = (
         length=2048,
         source="GPTQ's ptb-new; <unk> as the tokenizer takes it, a special token in some",
     ),
-    PerplexityProtocol(
+    PerplexityText(
         "ptb-validation",
         *_PTB,
         split="validation",
@@ -82,7 +82,7 @@ _ROWS = (
         source="GPTQ's ptb; <unk> read as text",
         split_special_tokens=True,
     ),
-    PerplexityProtocol(
+    PerplexityText(
         "ptb-svd-llm",
         *_PTB,
         split="test",
@@ -92,7 +92,7 @@ _ROWS = (
         source="SVD-LLM; <unk> read as text",
         split_special_tokens=True,
     ),
-    PerplexityProtocol(
+    PerplexityText(
         "ptb-128",
         *_PTB,
         split="validation",
@@ -102,7 +102,7 @@ _ROWS = (
         source="LLM-Pruner; <unk> read as text",
         split_special_tokens=True,
     ),
-    PerplexityProtocol(
+    PerplexityText(
         "c4",
         "allenai/c4",
         "en",
@@ -117,4 +117,4 @@ _ROWS = (
     ),
 )
 
-PROTOCOLS: dict[str, PerplexityProtocol] = {row.name: row for row in _ROWS}
+TEXTS: dict[str, PerplexityText] = {row.name: row for row in _ROWS}

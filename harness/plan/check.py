@@ -38,7 +38,7 @@ def check(suite: Suite) -> None:
 
 
 def _check_protocol(suite: Suite) -> None:
-    from harness.evaluate.texts import PROTOCOLS
+    from harness.evaluate.texts import TEXTS
 
     protocol = suite.protocol
     for key in ("tasks", "perplexity"):
@@ -48,9 +48,9 @@ def _check_protocol(suite: Suite) -> None:
     for number, name in enumerate(protocol.tasks):
         check_task(name, suite.where("protocol", "tasks", number))
     for number, name in enumerate(protocol.perplexity):
-        if name not in PROTOCOLS:
+        if name not in TEXTS:
             where = suite.where("protocol", "perplexity", number)
-            raise unknown("perplexity protocol", name, PROTOCOLS, where=where)
+            raise unknown("perplexity text", name, TEXTS, where=where)
     for number, name in enumerate(protocol.average):
         if name not in protocol.tasks:
             where = suite.where("protocol", "average", number)

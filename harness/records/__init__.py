@@ -1,1 +1,1 @@
-"""What a cell leaves: the record, its protocol, and the folder that holds it."""
+"""Records: the result of one cell, the protocol it was made under, the folder that holds it."""

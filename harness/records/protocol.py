@@ -1,4 +1,4 @@
-"""What is frozen for every cell of a suite."""
+"""The protocol: everything that is frozen for every cell of a suite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EIGHT = (
 """The eight zero-shot tasks of the default average, as lm-eval spells them."""
 
 LATER = ("batches", "instructions", "instruction_tokens")
-"""Fields that the first records' protocols did not have."""
+"""Fields that the protocols of the first records did not have."""
 
 
 class Protocol(BaseModel):
@@ -36,6 +36,7 @@ class Protocol(BaseModel):
     limit: int | None = Field(default=None, ge=1)
     """Items per (sub)task; None for all."""
     perplexity: tuple[str, ...] = ("wikitext2", "ptb")
+    """Names of the texts on which perplexity is taken."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     batch_size: int = Field(default=16, ge=1)
     experts_implementation: str = "grouped_mm"
@@ -47,28 +48,28 @@ class Protocol(BaseModel):
         "speed",
     )
     sequence_length: int = Field(default=2048, ge=1)
-    """Of FLOPs and of speed's prefill."""
+    """Tokens of the sequence that FLOPs, peak memory and the prefill are measured on."""
     new_tokens: int = Field(default=32, ge=1)
-    """Decoded after the prefill."""
+    """Tokens decoded one by one after the prefill."""
     batches: tuple[int, ...] = Field(default=(1,), min_length=1)
     """Sequences decoded at once, one measurement each; tables show the first."""
     instructions: int = Field(default=50, ge=2)
-    """Prompts of EEP's protocol, where "instructions" is measured."""
+    """Number of prompts of EEP's throughput, where "instructions" is measured."""
     instruction_tokens: int = Field(default=512, ge=1)
-    """New tokens per prompt."""
+    """New tokens per prompt of EEP's throughput."""
     repetitions: int = Field(default=5, ge=3)
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads; None for torch's own choice."""
+    """Number of CPU threads; None for torch's own choice."""
 
     @field_validator("shots", mode="before")
     @classmethod
     def _own_shots(cls, value: object) -> object:
-        """None as a suite spells it: TOML has no word for it."""
+        """Read "own", which is how a suite spells None: TOML has no word for it."""
         return None if value == "own" else value
 
     @property
     def sha256(self) -> str:
-        """Of the canonical JSON, without later fields that say nothing new: old records stay."""
+        """Hash of the canonical JSON, without later fields at their default: old records stay."""
         fields = type(self).model_fields
         silent = {name for name in LATER if getattr(self, name) == fields[name].default}
         return hashlib.sha256(self.model_dump_json(exclude=silent).encode()).hexdigest()

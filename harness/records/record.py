@@ -51,15 +51,16 @@ class Item(_Data):
 
 
 class PerplexityResult(_Data):
-    """Perplexity under one named protocol."""
+    """Perplexity on one named text."""
 
-    protocol: str
+    text: str
+    """Name of the text with its rules for cutting and scoring, as `moebench list` spells it."""
     value: float
     tokens: int
     """Predicted tokens."""
     windows: int
     length: int
-    """Tokens per window: the protocol's, or the model's limit where that is lower."""
+    """Tokens per window: the text's, or the model's limit where that is lower."""
     data: str
     """Hub id, config, split, and the sha256 of the token ids."""
     seconds: float
@@ -74,7 +75,7 @@ class Size(_Data):
     active_parameters: int
     """Parameters one token multiplies: all but the routed experts not chosen."""
     nonzero_parameters: int | None
-    """None for a model without values (a dry run)."""
+    """Parameters that are not zero; None for a model without values (a dry run)."""
     resident_bytes: int
     """Bytes of the unique tensor storages of the loaded model."""
     artifact_bytes: int | None
@@ -110,10 +111,10 @@ class Memory(_Data):
 
 
 class Gain(_Data):
-    """How much faster one thing is than another, from repetitions in which both took turns."""
+    """The speed-up of one thing over another, from repetitions in which both took turns."""
 
     speedup: float
-    """Ratio of medians, the other over the one."""
+    """Ratio of the median times, the other thing's over this one's."""
     low: float
     high: float
     """Bounds of the 95 % bootstrap interval of the speedup over paired repetitions."""
@@ -123,7 +124,7 @@ class Timing(_Data):
     """Repetitions of one quantity, for the compressed model and the baseline in turn."""
 
     seconds: list[float]
-    """One per repetition (decode: the median over tokens of that repetition)."""
+    """Time of each repetition (decode: the median over the tokens of that repetition)."""
     cpu_seconds: list[float]
     baseline_seconds: list[float]
     baseline_cpu_seconds: list[float]
@@ -133,7 +134,7 @@ class Timing(_Data):
     high: float
     """Bounds of the 95 % bootstrap interval of the speedup over paired repetitions."""
     joules: list[float] | None = None
-    """Energy of the accelerators, one per repetition (decode: the mean over its tokens); None
+    """Energy of the accelerators in each repetition (decode: the mean over its tokens); None
     where nothing measures it."""
     baseline_joules: list[float] | None = None
 
@@ -148,7 +149,7 @@ class Stock(_Data):
     prefill: Timing
     decode: Timing
     over_prefill: Gain
-    """Of the compressed model in our runtime over the baseline in this path."""
+    """Gains of the compressed model in our runtime over the baseline in this path."""
     over_decode: Gain
 
 
@@ -156,9 +157,9 @@ class Roofline(_Data):
     """The shortest time a decoding step can take: the bytes it must move over the bandwidth."""
 
     bytes_per_step: int
-    """One token of each sequence of the batch."""
+    """Bytes that a step moves; it decodes one token of each sequence of the batch."""
     parts: dict[str, int]
-    """The same by part of the model."""
+    """Bytes per step by part of the model."""
     context: int
     """Tokens in the cache, per sequence: in the middle of what was decoded."""
     bandwidth: float
@@ -167,7 +168,7 @@ class Roofline(_Data):
     reached: float
     """The shortest time over the median of the measured ones."""
     note: str
-    """How many experts a step was taken to read."""
+    """The number of experts that a step was taken to read, in words."""
 
 
 class Speed(_Data):
@@ -179,7 +180,7 @@ class Speed(_Data):
     batch: int
     prefill: Timing
     decode: Timing
-    """Per generated token."""
+    """Times per generated token."""
     cache: str
     threads: int
     experts_implementation: str
@@ -188,7 +189,7 @@ class Speed(_Data):
     device: str
     note: str | None = None
     runtime: Literal["eager", "graph"] = "eager"
-    """Whether a decoding step, of both models, was run by Python or replayed as a CUDA graph."""
+    """`graph` where a decoding step of both models was replayed as a CUDA graph."""
     stock: list[Stock] = Field(default_factory=list)
     roofline: Roofline | None = None
 
@@ -204,9 +205,9 @@ class Throughput(_Data):
 
     prompts: int
     prompt_tokens: int
-    """Of all prompts together; the reference answers are part of them."""
+    """Tokens of all prompts together; the reference answers are part of them."""
     new_tokens: int
-    """Per prompt, exactly: EOS is banned."""
+    """New tokens per prompt, exactly: EOS is banned."""
     tokens_per_second: float
     """New tokens of all prompts over the time of all."""
     baseline_tokens_per_second: float
@@ -215,7 +216,7 @@ class Throughput(_Data):
     high: float
     """Bounds of the 95 % bootstrap interval of the ratio, prompts resampled in pairs."""
     seconds: list[float]
-    """One per prompt."""
+    """Time of each prompt."""
     baseline_seconds: list[float]
     joules_per_token: float | None = None
     baseline_joules_per_token: float | None = None
@@ -225,7 +226,7 @@ class Throughput(_Data):
 
 
 class Environment(_Data):
-    """What the numbers were measured with."""
+    """The machine and the libraries that the numbers were measured with."""
 
     python: str
     platform: str
@@ -238,7 +239,7 @@ class Environment(_Data):
     driver: str | None = None
     versions: dict[str, str]
     commit: str | None = None
-    """Of moebench's own checkout; None for an installed wheel."""
+    """Commit of moebench's own checkout; None for an installed wheel."""
     dirty: bool | None = None
 
 
@@ -248,11 +249,11 @@ class ModelInfo(_Data):
     ref: str
     family: str
     sha256: str
-    """Of the weights and the configuration; of random weights, of the configuration alone."""
+    """Hash of weights and configuration; where weights are random, of the configuration alone."""
     label: str
-    """As tables print it; reference models and random weights say so here."""
+    """Name in tables; it says so where a model is a reference model or has random weights."""
     weights: Literal["stored", "random"] = "stored"
-    """Read from files, or drawn on the device: memory and speed without accuracy."""
+    """`random` where weights were drawn on the device: memory and speed without accuracy."""
 
 
 class CalibrationInfo(_Data):
@@ -265,7 +266,7 @@ class CalibrationInfo(_Data):
     batch_size: int
     seed: int
     tokens_per_expert: dict[int, dict[int, int]] = Field(default_factory=dict)
-    """Block to expert to tokens routed to it in the base model."""
+    """Tokens routed to each expert of the base model, by block and expert."""
 
 
 class StepInfo(_Data):
@@ -274,7 +275,7 @@ class StepInfo(_Data):
     method: str
     options: dict[str, Any]
     source: str
-    """sha256 of the method's source."""
+    """SHA-256 of the method's source."""
     calibration: CalibrationInfo | None = None
     seconds: float | None = None
 
@@ -293,7 +294,7 @@ class Record(_Data):
     """One sentence for a refusal, the traceback for a failure."""
     model: ModelInfo
     recipe: list[StepInfo]
-    """Empty for the baseline."""
+    """Steps in their order; none for the baseline."""
     seed: int
     protocol: str
     """The protocol's hash."""
@@ -308,9 +309,9 @@ class Record(_Data):
     memory_running: Memory | None = None
     memory_compressing: Memory | None = None
     speed: Speed | None = None
-    """The protocol's first batch, in the faster runtime of the device."""
+    """Speed at the protocol's first batch, in the faster runtime of the device."""
     speeds: list[Speed] = Field(default_factory=list)
-    """The other runtimes and batches."""
+    """Speeds in the other runtimes and at the other batches."""
     throughput: Throughput | None = None
     compression_seconds: float | None = None
     compression_cpu_seconds: float | None = None

@@ -12,7 +12,7 @@ from harness.records.protocol import Protocol
 from harness.records.record import Record
 
 Status = Literal["ok", "partial", "failed", "refused"]
-"""Of a row; `partial` when some of its seeds are ok and others are not."""
+"""Status of a row; `partial` when some of its seeds are ok and others are not."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Entry:
 
     @property
     def baseline(self) -> bool:
-        """Whether this is the uncompressed model."""
+        """True for the uncompressed model."""
         return not self.records[0].recipe
 
     @property
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def status(self) -> Status:
-        """`partial` when only some seeds are ok."""
+        """Status of all seeds together; `partial` when only some are ok."""
         statuses = {record.status for record in self.records}
         if len(statuses) > 1 and "ok" in statuses:
             return "partial"
@@ -54,7 +54,7 @@ class Entry:
 
 
 def sentence(record: Record) -> str:
-    """Why a record is not ok: the refusal, or the last line of the traceback."""
+    """Return the reason why a record is not ok: the refusal, or the traceback's last line."""
     lines = [line.strip() for line in (record.reason or "no reason given").splitlines()]
     lines = [line for line in lines if line] or ["no reason given"]
     return lines[-1] if record.status == "failed" else " ".join(lines)
@@ -80,13 +80,13 @@ def entries(
         seeds = groups[labels[record.model.sha256, record.model.label], record.row]
         if seeds.setdefault(record.seed, record) != record:
             raise _twice(seeds[record.seed], record)
-    found = [
+    rows = [
         Entry(model, name, tuple(seeds[seed] for seed in sorted(seeds)))
         for (model, name), seeds in groups.items()
     ]
     rank = {name: place for place, name in enumerate(order)}
     return tuple(
-        sorted(found, key=lambda e: (e.model, not e.baseline, rank.get(e.name, len(rank)), e.name))
+        sorted(rows, key=lambda e: (e.model, not e.baseline, rank.get(e.name, len(rank)), e.name))
     )
 
 

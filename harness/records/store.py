@@ -1,11 +1,13 @@
-"""What a run leaves behind: `results/<suite>/`, written so that no crash can damage it.
+"""The results folder of a suite, `results/<suite>/`, written so that no crash can damage it.
 
     records/<cell>.json       one record per cell, complete or absent
     items/<cell>.jsonl.gz     the outcome of every item, written before its record
+    records.jsonl.gz          all records packed, and beside it items.jsonl.gz; see `archive`
     suite.toml, cells.json    what ran last: the file, and its cells in order
     leaderboard.*, plots      derived from the records
     .lock                     held by the one run that may write here
 
+Packed and loose records may stand side by side; of one cell the loose record counts, and its items.
 Every file is written beside its place under a hidden name, flushed to the disk and renamed.
 """
 
@@ -15,9 +17,9 @@ import contextlib
 import errno
 import fcntl
 import gzip
-import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -25,11 +27,14 @@ from typing import TextIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import UserError
+from harness.records.archive import Archive, pack_items, pack_records
 from harness.records.protocol import Protocol
-from harness.records.record import FORMAT, Item, Record
+from harness.records.reading import damaged, fault, read_record, record_text
+from harness.records.record import Item, Record
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_IN_RUST = f"os error {errno.ENOSPC}"
+_REDO = "Delete it and the record of its cell to have the cell run again."
 
 
 class PlannedCell(BaseModel):
@@ -44,7 +49,7 @@ class PlannedCell(BaseModel):
 
 
 class Plan(BaseModel):
-    """What ran last in a results folder; a leaderboard shows the records of these cells."""
+    """The cells that ran last in a results folder; a leaderboard shows their records."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,10 +64,11 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._archive = Archive(folder)
         self.work = folder / ".work"
-        """Artifacts and logs of the cell that is running."""
+        """Folder of the artifact and the logs of the cell that is running."""
         self.artifacts = folder / "artifacts"
-        """Those that a run was asked to keep."""
+        """Folder of the artifacts that a run was asked to keep."""
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -100,43 +106,89 @@ class Store:
             leftover.unlink(missing_ok=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
+    def cells(self) -> list[str]:
+        """Return the ids of all cells that have a record, sorted.
+
+        Raises:
+            UserError: the packed records are damaged.
+        """
+        return sorted({*self._archive.records, *self._loose()})
+
     def read(self, cell: str) -> Record | None:
-        """The record of a cell, or None when it has none.
+        """Return the record of a cell, or None when it has none.
 
         Raises:
             UserError: the record is damaged, or of a newer moebench.
         """
         path = self._record(cell)
-        return read_record(path) if path.exists() else None
+        return read_record(path) if path.exists() else self._archive.records.get(cell)
 
     def records(self) -> list[Record]:
-        """All records there are, of this and of earlier runs, sorted by id."""
-        return [read_record(path) for path in sorted((self.folder / "records").glob("*.json"))]
+        """Return all records there are, of this and of earlier runs, sorted by cell."""
+        loose = {cell: read_record(self._record(cell)) for cell in self._loose()}
+        records = {**self._archive.records, **loose}
+        return [records[cell] for cell in sorted(records)]
 
     def items(self, cell: str) -> list[Item]:
-        """The outcome of every item of a cell; empty when it has none."""
+        """Return the outcome of every item of a cell; empty when it has none.
+
+        Raises:
+            UserError: they are damaged.
+        """
+        # The items packed are of the record packed, never of a loose one that replaced it.
+        if cell in self._archive.records and not self._record(cell).exists():
+            return list(self._archive.items.get(cell, ()))
         path = self._items(cell)
         if not path.exists():
             return []
         try:
-            with gzip.open(path, "rt", encoding="utf-8") as lines:
-                return [Item.model_validate_json(line) for line in lines]
-        except (OSError, EOFError, ValueError) as error:
-            raise _damaged(path, error) from None
+            lines = gzip.decompress(path.read_bytes()).splitlines()
+            return [Item.model_validate_json(line) for line in lines]
+        except (OSError, EOFError, zlib.error):
+            raise damaged(path, "it cannot be unpacked to its end", _REDO) from None
+        except ValidationError as error:
+            raise damaged(path, fault(error), _REDO) from None
 
     def write(self, record: Record, items: Sequence[Item] = ()) -> None:
         """Store a cell's result; the record comes last, so it never stands without its items."""
         if items:
             lines = "".join(item.model_dump_json() + "\n" for item in items)
             self.put(self._items(record.cell), gzip.compress(lines.encode(), mtime=0))
-        data = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
-        self.put(self._record(record.cell), (data + "\n").encode())
+        self.put(self._record(record.cell), record_text(record, indent=1).encode())
 
-    def plan(self) -> Plan:
-        """What ran last here.
+    def pack(self) -> int:
+        """Put all records and items into the two compressed files, and return how many records.
+
+        The loose files are deleted once the compressed ones are on the disk. Hold the folder's
+        lock while it works.
 
         Raises:
-            UserError: nothing did, or the file is damaged.
+            UserError: there is no record, one is damaged, or the disk is full.
+        """
+        records = self.records()
+        if not records:
+            raise UserError(f"{self.folder}: no records to pack. Run 'moebench run' first.")
+        outcomes = {record.cell: self.items(record.cell) for record in records}
+        items = {cell: lines for cell, lines in outcomes.items() if lines}
+        if items:
+            self.put(self._archive.items_path, pack_items(items))
+        self.put(self._archive.records_path, pack_records(records))
+        if not items:
+            self._archive.items_path.unlink(missing_ok=True)
+        self._archive = Archive(self.folder)
+        for record in records:
+            self._record(record.cell).unlink(missing_ok=True)
+            self._items(record.cell).unlink(missing_ok=True)
+        for folder in ("records", "items"):
+            with contextlib.suppress(OSError):  # what else lies there stays there
+                (self.folder / folder).rmdir()
+        return len(records)
+
+    def plan(self) -> Plan:
+        """Return the plan of the run that was last here.
+
+        Raises:
+            UserError: there was none, or its file is damaged.
         """
         path = self.folder / "cells.json"
         if not path.exists():
@@ -144,12 +196,12 @@ class Store:
         try:
             return Plan.model_validate_json(path.read_bytes())
         except ValidationError as error:
-            raise _damaged(path, error, remedy="Run the suite again to rewrite it") from None
+            raise damaged(path, fault(error), "Run the suite again to rewrite it.") from None
 
     def planned(self) -> list[Record]:
-        """The records of what ran last here, in its order, under the rows' present names."""
-        found = ((cell, self.read(cell.id)) for cell in self.plan().cells)
-        return [record.model_copy(update={"row": cell.row}) for cell, record in found if record]
+        """Return the records of the plan, in its order, under the present names of their rows."""
+        records = ((cell, self.read(cell.id)) for cell in self.plan().cells)
+        return [record.model_copy(update={"row": cell.row}) for cell, record in records if record]
 
     def begin(self, plan: Plan, suite: str) -> None:
         """Write down what is about to run: its cells, and the suite's text."""
@@ -176,33 +228,14 @@ class Store:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
 
+    def _loose(self) -> list[str]:
+        return [path.stem for path in (self.folder / "records").glob("*.json")]
+
     def _record(self, cell: str) -> Path:
         return self.folder / "records" / f"{cell}.json"
 
     def _items(self, cell: str) -> Path:
         return self.folder / "items" / f"{cell}.jsonl.gz"
-
-
-def read_record(path: Path) -> Record:
-    """One record from its file.
-
-    Raises:
-        UserError: it is damaged, or of a newer moebench; says what to do.
-    """
-    try:
-        data = path.read_bytes()
-        format_ = json.loads(data)["format"]
-        if format_ == FORMAT:
-            record = Record.model_validate_json(data)
-            if record.cell != path.stem:
-                raise ValueError(f"it is the record of cell {record.cell}")
-            return record
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, error) from None
-    raise UserError(
-        f"{path}: has record format {format_!r}, and this moebench reads {FORMAT}. "
-        "Use the moebench that wrote it, or delete the file to have its cell run again."
-    )
 
 
 @contextlib.contextmanager
@@ -217,7 +250,7 @@ def no_space(path: Path) -> Iterator[None]:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether an error, or what caused it, says that the disk is full."""
+    """Return True if an error, or its cause, says that the disk is full."""
     if isinstance(error, OSError) and error.errno in _FULL:
         return True
     if _FULL_IN_RUST in str(error):  # safetensors says it in words only
@@ -226,18 +259,11 @@ def is_full(error: BaseException) -> bool:
 
 
 def full(path: Path) -> UserError:
-    """The sentence for a full disk."""
+    """Return the sentence for a full disk."""
     return UserError(
         f"{path}: no space left on the device. Make room and start the same command again: "
         "finished cells are kept."
     )
-
-
-def _damaged(
-    path: Path, error: Exception, remedy: str = "Delete it to have its cell run again"
-) -> UserError:
-    first = str(error).partition("\n")[0] or type(error).__name__
-    return UserError(f"{path}: damaged ({first}). {remedy}.")
 
 
 def _flush_folder(folder: Path) -> None:

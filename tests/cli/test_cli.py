@@ -168,6 +168,22 @@ def test_a_record_is_shown_by_file_and_by_the_start_of_its_id(
     assert moebench("show", path, "--json").stdout == (tmp_path / path).read_text()
 
 
+def test_packed_records_are_shown_and_tabled_as_loose_ones(moebench: Run, tmp_path: Path) -> None:
+    cell = results(tmp_path / "results")
+    verbs = (("show", cell.id, "--json"), ("leaderboard", "mine", "--format", "csv"))
+    loose = [moebench(*verb).stdout for verb in verbs]
+    packed = moebench("pack", "mine")
+    assert packed.returncode == 0
+    assert packed.stderr == "Packed 1 records of results/mine.\n"
+    assert not (tmp_path / "results/mine/records").exists()
+    assert [moebench(*verb).stdout for verb in verbs] == loose
+    nowhere = moebench("pack", "theirs")
+    assert nowhere.returncode == 2
+    assert (
+        nowhere.stderr == "moebench: results/theirs: no results here. Run 'moebench run' first.\n"
+    )
+
+
 def test_the_doctor_says_who_owns_the_packages(moebench: Run) -> None:
     done = moebench("doctor")
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""Packed scoring against lm-eval as it stands: its loader, its HFLM, its simple_evaluate."""
+"""Scoring in shared rows against lm-eval as it is: its loader, HFLM and simple_evaluate."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _compare(ours: tuple[Any, Any], theirs: Any, tasks: tuple[str, ...]) -> floa
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_packed_scores_are_those_of_stock_lm_eval(
+def test_scores_in_shared_rows_are_those_of_stock_lm_eval(
     family: str,
     attention: str,
     build: Callable[..., PreTrainedModel],
@@ -90,7 +90,7 @@ def test_packed_scores_are_those_of_stock_lm_eval(
 ) -> None:
     lm = build(family, attention=attention)
     theirs = stock(lm, tokenizer, TASKS)
-    # Only packing may compute: a fallback to stock would compare lm-eval with itself.
+    # Only shared rows may compute: a fallback to stock would compare lm-eval with itself.
     monkeypatch.setattr(HFLM, "_loglikelihood_tokens", None)
     ours = evaluate_tasks(lm, tokenizer, TASKS, data=DataRoot(root))
     assert _compare(ours, theirs, TASKS) < 1e-4
@@ -165,7 +165,7 @@ def test_generation_is_that_of_stock_lm_eval(
         {"head_dim": 8, "rope_parameters": _DYNAMIC},
     ],
 )
-def test_what_packing_cannot_do_is_left_to_stock(
+def test_what_shared_rows_cannot_do_is_left_to_stock(
     options: dict[str, Any],
     build: Callable[..., PreTrainedModel],
     tokenizer: PreTrainedTokenizerFast,
@@ -173,16 +173,16 @@ def test_what_packing_cannot_do_is_left_to_stock(
     stock: Callable[..., Any],
 ) -> None:
     lm = build("mixtral", **options)
-    assert not scorer.packable(lm, 17)
+    assert not scorer.shareable(lm, 17)
     theirs = stock(lm, tokenizer, ("boolq",), batch_size=16)
     ours = evaluate_tasks(lm, tokenizer, ("boolq",), data=DataRoot(root))
     assert _compare(ours, theirs, ("boolq",)) == 0.0
 
 
-def test_a_window_as_long_as_the_requests_is_packed(
+def test_a_window_as_long_as_the_requests_shares_rows(
     build: Callable[..., PreTrainedModel],
 ) -> None:
-    assert scorer.packable(build("mixtral", sliding_window=16), 16)
+    assert scorer.shareable(build("mixtral", sliding_window=16), 16)
 
 
 def test_half_precision_stays_within_stock_s_own_noise(
@@ -193,12 +193,12 @@ def test_half_precision_stays_within_stock_s_own_noise(
     lm = build("mixtral", initializer_range=0.1)
     exact = _values(lm, tokenizer, root)
     half = lm.bfloat16()
-    packed = _values(half, tokenizer, root)
-    stock = _values(half, tokenizer, root, packed=False)
-    error = [max(abs(a - b) for a, b in zip(exact, v, strict=True)) for v in (packed, stock)]
+    shared = _values(half, tokenizer, root)
+    stock = _values(half, tokenizer, root, shared=False)
+    error = [max(abs(a - b) for a, b in zip(exact, v, strict=True)) for v in (shared, stock)]
     assert error[0] < 2 * error[1]
 
 
-def _values(lm: PreTrainedModel, tokenizer: Any, root: Path, *, packed: bool = True) -> list[float]:
-    _, items = evaluate_tasks(lm, tokenizer, ("boolq",), data=DataRoot(root), packed=packed)
+def _values(lm: PreTrainedModel, tokenizer: Any, root: Path, *, shared: bool = True) -> list[float]:
+    _, items = evaluate_tasks(lm, tokenizer, ("boolq",), data=DataRoot(root), shared=shared)
     return [value for item in items for value in item.loglikelihoods or []]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from harness.data import DataRoot
 from harness.errors import UserError
 from harness.evaluate import perplexity as module
-from harness.evaluate.perplexity import PROTOCOLS, perplexity, token_ids, windows
+from harness.evaluate.perplexity import TEXTS, perplexity, token_ids, windows
 
 WORDS = "ka to mi ru se lon dra pe <unk> N"
 AddSplit = Callable[..., None]
@@ -71,7 +71,7 @@ def test_a_shorter_protocol_keeps_its_length(
     mixtral: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: DataRoot
 ) -> None:
     result = perplexity(mixtral, tokenizer, "ptb-128", data=texts)
-    ids = token_ids(PROTOCOLS["ptb-128"], tokenizer, texts).tolist()
+    ids = token_ids(TEXTS["ptb-128"], tokenizer, texts).tolist()
     assert (result.length, result.note) == (128, None)
     assert result.value == pytest.approx(_straight(mixtral, ids, 128), rel=1e-5)
 
@@ -105,7 +105,7 @@ def test_the_batch_changes_nothing(
 def test_protocols_differ_in_split_join_and_unk(
     name: str, split: str, join: str, tokenizer: PreTrainedTokenizerFast, texts: DataRoot
 ) -> None:
-    ids = token_ids(PROTOCOLS[name], tokenizer, texts)
+    ids = token_ids(TEXTS[name], tokenizer, texts)
     text = join.join(f"{WORDS} {split} {number}" for number in range(60))
     assert tokenizer.decode(ids) == text
     # "<unk>" is a special token of this tokenizer: one id, or the five characters.
@@ -117,7 +117,7 @@ def test_protocols_differ_in_split_join_and_unk(
 def test_c4_reads_the_first_documents_of_one_shard(
     tokenizer: PreTrainedTokenizerFast, texts: DataRoot
 ) -> None:
-    protocol = PROTOCOLS["c4"]
+    protocol = TEXTS["c4"]
     ids = token_ids(protocol, tokenizer, texts)
     text = str(tokenizer.decode(ids))
     assert text.startswith("page 0 ka to")
@@ -135,10 +135,10 @@ def test_a_beginning_of_sequence_token_stands_once(
     begins.backend_tokenizer.post_processor = TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", begins.bos_token_id)]
     )
-    ids = token_ids(PROTOCOLS["ptb"], begins, texts)
+    ids = token_ids(TEXTS["ptb"], begins, texts)
     assert ids[0] == begins.bos_token_id
     assert (ids == begins.bos_token_id).sum() == 1
-    assert torch.equal(ids[1:], token_ids(PROTOCOLS["ptb"], tokenizer, texts))
+    assert torch.equal(ids[1:], token_ids(TEXTS["ptb"], tokenizer, texts))
 
 
 def test_too_little_text_is_an_error(
@@ -188,10 +188,10 @@ def test_windows_of_the_real_penn_treebank(
     lines = [line.strip() for line in (real_texts / "ptb.test.txt").read_text().splitlines()]
     rows = [{"sentence": line} for line in lines]
     add_split(tmp_path, "ptb-text-only/ptb_text_only", "penn_treebank", "test", rows)
-    protocol = PROTOCOLS["ptb"]
+    protocol = TEXTS["ptb"]
     ids = token_ids(protocol, tokenizer, DataRoot(tmp_path))
     assert tokenizer.decode(ids) == " ".join(lines)
-    special = token_ids(PROTOCOLS["ptb-special"], tokenizer, DataRoot(tmp_path))
+    special = token_ids(TEXTS["ptb-special"], tokenizer, DataRoot(tmp_path))
     assert (special == tokenizer.unk_token_id).sum() == 4794
     assert len(ids) > len(special) + 2 * 4794
     cut = windows(ids, 2048, protocol)

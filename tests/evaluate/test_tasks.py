@@ -270,7 +270,7 @@ def test_an_answer_longer_than_the_model_is_named(
         evaluate_tasks(lm, tokenizer, ("hellaswag",), data=DataRoot(root))
 
 
-def test_packing_computes_fewer_tokens(
+def test_shared_rows_compute_fewer_tokens(
     mixtral: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
     root: Path,
@@ -280,9 +280,13 @@ def test_packing_computes_fewer_tokens(
         lambda _module, inputs, _output: seen.append(inputs[0].numel())
     )
     try:
-        for packed in (True, False):
+        for shared in (True, False):
             evaluate_tasks(
-                mixtral, tokenizer, ("arc_challenge",), data=DataRoot(root), packed=packed
+                mixtral,
+                tokenizer,
+                ("arc_challenge",),
+                data=DataRoot(root),
+                shared=shared,
             )
             seen.append(-1)
     finally:

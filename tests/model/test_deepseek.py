@@ -278,9 +278,9 @@ def test_prompts_are_scored_together_as_they_are_apart(tmp_path: Path) -> None:
     lm = AutoModelForCausalLM.from_config(config).eval()  # type: ignore[no-untyped-call]
     together, apart = (
         evaluate_tasks(
-            lm, tokenizer, ("boolq",), data=DataRoot(reference_data.DATA), limit=3, packed=packed
+            lm, tokenizer, ("boolq",), data=DataRoot(reference_data.DATA), limit=3, shared=shared
         )[1]
-        for packed in (True, False)
+        for shared in (True, False)
     )
     for one, other in zip(together, apart, strict=True):
         assert one.loglikelihoods == pytest.approx(other.loglikelihoods, abs=1e-4)

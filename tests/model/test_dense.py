@@ -171,8 +171,8 @@ def test_it_is_evaluated(family: str) -> None:
     model = MoEModel(from_config(config), ref=family, sha256=family)
     data = DataRoot(reference.DATA)
     ours, theirs = (
-        evaluate_tasks(model.lm, tokenizer, ("boolq",), data=data, limit=3, packed=packed)[1]
-        for packed in (True, False)
+        evaluate_tasks(model.lm, tokenizer, ("boolq",), data=data, limit=3, shared=shared)[1]
+        for shared in (True, False)
     )
     for one, other in zip(ours, theirs, strict=True):
         assert one.loglikelihoods == pytest.approx(other.loglikelihoods, abs=1e-4)

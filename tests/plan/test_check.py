@@ -56,7 +56,7 @@ def test_a_good_suite_passes() -> None:
             marks=pytest.mark.slow,  # reads lm-eval's whole index
         ),
         ('["boolq"]', '["bolq"]', "x.toml:4: 'average' names 'bolq', which is not among the tas"),
-        ('"ptb"]', '"ptp"]', "x.toml:5: unknown perplexity protocol 'ptp'. Did you mean 'ptb'?"),
+        ('"ptb"]', '"ptp"]', "x.toml:5: unknown perplexity text 'ptp'. Did you mean 'ptb'?"),
         ('ref = "reference"\n', 'ref = "referense"\n', "x.toml:7: unknown calibration 'referense'"),
         ('{ ref = "reference" }', '{ ref = "c5" }', "x.toml:20: unknown calibration 'c5'."),
     ],

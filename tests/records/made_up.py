@@ -86,13 +86,13 @@ def store(
     unfinished: Sequence[tuple[str, str]] = (),
 ) -> Store:
     """A results folder; `unfinished` are the rows and models of cells without a record."""
-    made = Store(folder)
+    results = Store(folder)
     cells = [PlannedCell(id=r.cell, model=r.model.ref, row=r.row, seed=r.seed) for r, _ in records]
     cells += [PlannedCell(id=row, model=ref, row=row, seed=0) for row, ref in unfinished]
-    made.begin(Plan(suite="mine", title="", protocol=protocol, cells=tuple(cells)), suite)
-    for found, outcomes in records:
-        made.write(found, outcomes)
-    return made
+    results.begin(Plan(suite="mine", title="", protocol=protocol, cells=tuple(cells)), suite)
+    for written, outcomes in records:
+        results.write(written, outcomes)
+    return results
 
 
 def _result(task: str, metrics: dict[str, float]) -> TaskResult:
@@ -111,5 +111,5 @@ def _result(task: str, metrics: dict[str, float]) -> TaskResult:
 
 def _perplexity(name: str, value: float) -> PerplexityResult:
     return PerplexityResult(
-        protocol=name, value=value, tokens=1, windows=1, length=1, data="d", seconds=1.0
+        text=name, value=value, tokens=1, windows=1, length=1, data="d", seconds=1.0
     )

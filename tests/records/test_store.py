@@ -141,8 +141,8 @@ def test_damaged_items_are_named(store: Store, make_cell: MakeCell, items: list[
 
 
 def test_one_run_at_a_time(store: Store) -> None:
-    said = f"process {os.getpid()} is running"
-    with store.locked(), pytest.raises(UserError, match=said), Store(store.folder).locked():
+    sentence = f"process {os.getpid()} is running"
+    with store.locked(), pytest.raises(UserError, match=sentence), Store(store.folder).locked():
         pass
     with store.locked():
         pass

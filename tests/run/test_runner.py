@@ -132,6 +132,15 @@ def test_a_damaged_record_stops_the_run(bench: Bench, planned: list[Cell]) -> No
         bench.run()
 
 
+def test_a_run_goes_on_from_packed_records(bench: Bench, planned: list[Cell]) -> None:
+    bench.run(only="one")
+    with bench.store.locked():
+        bench.store.pack()
+    bench.run()
+    assert bench.ran == [cell.row for cell in planned if cell.row != "one"]
+    assert len(bench.store.records()) == len(planned)
+
+
 def test_only_runs_what_it_names_but_plans_all(bench: Bench) -> None:
     summary = bench.run(only="TWO")
     assert bench.ran == ["two"]

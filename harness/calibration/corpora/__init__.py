@@ -1,1 +1,1 @@
-"""Corpora."""
+"""Calibration corpora, and the samplers that cut token sequences from them as papers do."""

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """Which text, and how sequences are cut from it."""
+    """A text, and the procedure that cuts sequences from it."""
 
     name: str
     sampler: str
@@ -32,7 +32,7 @@ class Corpus:
     """Tokens per sequence."""
     seed: int = 0
     paper: str = ""
-    """Whose calibration it is."""
+    """The paper whose calibration it is."""
 
     @property
     def size(self) -> str:
@@ -141,4 +141,4 @@ _ROWS = (
 )
 
 CORPORA: Mapping[str, Corpus] = {corpus.name: corpus for corpus in _ROWS}
-"""What `calibration` in a suite may name beside a file."""
+"""The corpora that `calibration` in a suite may name beside a file."""

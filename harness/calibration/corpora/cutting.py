@@ -1,8 +1,10 @@
-"""What the samplers share: documents to token ids, ids to rows of one length."""
+"""Cutting, which all samplers share: documents to token ids, ids to rows of one length."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,35 @@ if TYPE_CHECKING:
 
 MAP_BATCH = 1000
 """Documents per batch of `datasets.Dataset.map`, after each of which the authors drop a rest."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A request for calibration sequences."""
+
+    sequences: int | None
+    """Rows; None for all that there are, or for the authors' share of them."""
+    length: int
+    """Tokens per row."""
+    seed: int | None = None
+    """None for the first rows in the order of the text, where the procedure draws nothing."""
+    name: str = "the text"
+    """The documents, as errors call them."""
+
+    @property
+    def count(self) -> int:
+        """The number of rows, for procedures that cannot give all there are.
+
+        Raises:
+            ValueError: all were asked for.
+        """
+        if self.sequences is None:
+            raise ValueError(f"{self.name}: this sampler needs a number of sequences")
+        return self.sequences
+
+    def generator(self) -> random.Random:
+        """Python's generator, which most authors draw from; without a seed as with 0."""
+        return random.Random(self.seed or 0)  # noqa: S311  (the authors' generator)
 
 
 def tokenised(
@@ -46,12 +77,12 @@ def cut(ids: list[int], length: int) -> list[list[int]]:
     return [ids[i : i + length] for i in range(0, len(ids) - length + 1, length)]
 
 
-def shuffled(count: int, seed: int) -> list[int]:
+def shuffled(count: int, draw: Draw) -> list[int]:
     """The numbers below `count` in the order of `datasets.Dataset.shuffle(seed)`."""
     # The order is that of the library, whatever its generator is.
     from datasets import Dataset
 
-    order = Dataset.from_dict({"index": list(range(count))}).shuffle(seed=seed)
+    order = Dataset.from_dict({"index": list(range(count))}).shuffle(seed=draw.seed or 0)
     return [int(i) for i in order["index"]]
 
 
@@ -63,21 +94,21 @@ def permuted(count: int, seed: int | None) -> list[int]:
     return order
 
 
-def first(rows: list[list[int]], sequences: int, length: int, name: str) -> Tensor:
+def first(rows: list[list[int]], draw: Draw) -> Tensor:
     """The first rows, int64 [sequences, length].
 
     Raises:
         UserError: there are fewer.
     """
-    check(len(rows), sequences, length, name)
+    check(len(rows), draw.count, draw)
     # [sequences, length]
-    return torch.tensor(rows[:sequences], dtype=torch.int64).reshape(sequences, length)
+    return torch.tensor(rows[: draw.count], dtype=torch.int64).reshape(draw.count, draw.length)
 
 
-def check(found: int, sequences: int, length: int, name: str) -> None:
-    """Raise a UserError where fewer sequences were found than asked for."""
-    if found < sequences:
+def check(rows: int, wanted: int, draw: Draw) -> None:
+    """Raise a UserError where there are fewer rows than wanted."""
+    if rows < wanted:
         raise UserError(
-            f"{name} gives {found} calibration sequences of {length} tokens and {sequences} "
+            f"{draw.name} gives {rows} calibration sequences of {draw.length} tokens and {wanted} "
             "were asked for; lower the sequences or the length, or take more text."
         )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.calibration.corpora import files as local
+from harness.calibration.corpora import text_files as local
 from harness.calibration.corpora.catalogue import CORPORA, Corpus
 from harness.data.files import READABLE, placed, read, suffix
 from harness.errors import UserError, unknown
@@ -86,11 +86,11 @@ def _local(ref: str) -> tuple[Corpus, Path]:
         )
     if suffix(path) not in kinds:
         raise UserError(f"calibration {ref!r}: the file is none of {', '.join(kinds)}.")
-    return Corpus(name=ref, sampler="packed", file=str(path), field=field), path
+    return Corpus(name=ref, sampler="joined", file=str(path), field=field), path
 
 
 def _asks(file: Path, ref: str) -> bool:
-    """Whether a user's file holds instructions: its first row says so, unless a field is named."""
+    """True if a user's file holds instructions: its first row says so, unless a field is named."""
     from harness.calibration.corpora.instructions import fields
 
     if suffix(file) not in READABLE or ref != str(file):
@@ -131,24 +131,20 @@ def _fetched(hub_id: str, file: str) -> Path:
 def _sampled(
     corpus: Corpus, file: Path | None, data: DataRoot, tokenizer: PreTrainedTokenizerBase
 ) -> Tokens:
+    from harness.calibration.corpora.cutting import Draw
     from harness.calibration.corpora.instructions import ANSWERED, instructions
     from harness.calibration.corpora.samplers import SAMPLERS
     from harness.calibration.tokens import Tokens
 
-    how: dict[str, Any] = {
-        "sequences": corpus.sequences,
-        "length": corpus.length,
-        "seed": corpus.seed,
-        "name": f"calibration {corpus.name!r}",
-    }
+    draw = Draw(corpus.sequences, corpus.length, corpus.seed, f"calibration {corpus.name!r}")
     about = (corpus.name, corpus.seed, _source(corpus, tokenizer))
     if corpus.sampler in ANSWERED:
         rows = _rows(corpus, data) if file is None else placed(file)
         asked = list(instructions(rows, empty=file is None))
-        ids, mask, answers = ANSWERED[corpus.sampler](asked, tokenizer, **how)
+        ids, mask, answers = ANSWERED[corpus.sampler](asked, tokenizer, draw)
         return Tokens(ids, mask, *about, answers)  # each [sequences, length]
     texts = local.documents(file, corpus.field) if file else _texts(corpus, data)
-    return Tokens(SAMPLERS[corpus.sampler](texts, tokenizer, **how), None, *about)
+    return Tokens(SAMPLERS[corpus.sampler](texts, tokenizer, draw), None, *about)
 
 
 def _rows(corpus: Corpus, data: DataRoot) -> Iterator[tuple[str, dict[str, Any]]]:

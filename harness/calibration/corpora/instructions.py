@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice, takewhile
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from harness.calibration.corpora.cutting import check, permuted, tokenised
+from harness.calibration.corpora.cutting import Draw, check, permuted, tokenised
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,11 +22,11 @@ FIELDS = (
     ("query", "", "response"),
     ("question", "", "answer"),
 )
-"""What rows may call the instruction, its input if any, and the answer."""
+"""Names that rows may have for the instruction, its input if any, and the answer."""
 
 
 class Instruction(NamedTuple):
-    """What is asked, about what ("" for nothing), and the answer."""
+    """An instruction, its input ("" for none), and the answer."""
 
     instruction: str
     input: str
@@ -35,7 +34,7 @@ class Instruction(NamedTuple):
 
 
 class Rendered(NamedTuple):
-    """What the model is asked, and the same text with the answer after it."""
+    """The prompt as the model is asked, and the same text with the answer after it."""
 
     prompt: str
     whole: str
@@ -49,7 +48,7 @@ class Encoded(NamedTuple):
 
 
 def fields(row: Mapping[str, Any]) -> tuple[str, str, str] | None:
-    """Which of `FIELDS` a row has; None for none."""
+    """The names of `FIELDS` that a row has; None for none."""
     return next((names for names in FIELDS if names[0] in row and names[2] in row), None)
 
 
@@ -112,14 +111,10 @@ Answered = tuple[Tensor, Tensor, Tensor]
 def answered(
     data: Sequence[Instruction],
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    sequences: int | None,
-    length: int,
-    seed: int,
+    draw: Draw,
     form: str = "alpaca",
-    name: str = "the data",
 ) -> Answered:
-    """Instructions drawn without replacement, one per row, cut at `length`, padded on the right.
+    """Instructions drawn without replacement, one per row, cut at the length, padded on the right.
 
     Tokenised with the tokenizer's defaults; in the Alpaca form the EOS token ends the answer,
     where the tokenizer has one. A row whose answer is empty, or cut off whole, is passed over.
@@ -128,51 +123,44 @@ def answered(
     Args:
         data: The instructions.
         tokenizer: The model's.
-        sequences: Rows; None for all.
-        length: Tokens per row.
-        seed: Of the draw.
+        draw: Without a number of sequences all are taken.
         form: Key of `FORMS`.
-        name: What errors call the data.
 
     Raises:
-        UserError: too few rows have an answer within `length` tokens.
+        UserError: too few rows have an answer within the length.
     """
     end = tokenizer.eos_token_id if form == "alpaca" else None
-    order = (data[i] for i in permuted(len(data), seed) if data[i].output.strip())
+    order = (data[i] for i in permuted(len(data), draw.seed) if data[i].output.strip())
     encoded = _encoded((FORMS[form](one) for one in order), tokenizer, end)
-    fit = (Encoded(one.ids[:length], one.start) for one in encoded if one.start < length)
-    return _padded(fit, tokenizer, sequences, length, name)
+    fit = (Encoded(one.ids[: draw.length], one.start) for one in encoded if one.start < draw.length)
+    return _padded(fit, tokenizer, draw)
 
 
 def reap(
     data: Sequence[Instruction],
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    sequences: int | None,
-    length: int,
-    seed: int = 42,
-    name: str = "the data",
+    draw: Draw,
 ) -> Answered:
     """REAP's unpacked loader (Lasby et al. 2025, `_process_batches_for_category_unpacked`).
 
     From Python's `random` with this seed one instruction after the other, those drawn before
     passed over, in the tokenizer's chat template, tokenised with its defaults (a template that
-    writes a BOS gives two where the tokenizer adds one); those of more than `length` tokens are
+    writes a BOS gives two where the tokenizer adds one); those of more tokens than the length are
     passed over. In the Alpaca form where the tokenizer has no chat template; the authors' code
     cannot run there.
 
-    Deviations: rows are padded to `length`, the authors' to the longest of a batch.
+    Deviations: rows are padded to the length, the authors' to the longest of a batch.
 
     Raises:
         UserError: too few rows fit.
     """
-    order = (data[i] for i in _without_repeats(len(data), seed))
+    order = (data[i] for i in _without_repeats(len(data), draw))
     if tokenizer.chat_template:
         encoded = _encoded((_chat(one, tokenizer) for one in order), tokenizer, None)
     else:
         encoded = _encoded((alpaca(one) for one in order), tokenizer, tokenizer.eos_token_id)
-    fit = (one for one in encoded if len(one.ids) <= length)
-    return _padded(fit, tokenizer, sequences, length, name)
+    fit = (one for one in encoded if len(one.ids) <= draw.length)
+    return _padded(fit, tokenizer, draw)
 
 
 ANSWERED: Mapping[str, Callable[..., Answered]] = {
@@ -182,11 +170,11 @@ ANSWERED: Mapping[str, Callable[..., Answered]] = {
 """Samplers of instructions."""
 
 
-def _without_repeats(count: int, seed: int) -> Iterator[int]:
-    draw = random.Random(seed)  # noqa: S311  (the authors' generator)
+def _without_repeats(count: int, draw: Draw) -> Iterator[int]:
+    generator = draw.generator()
     seen: set[int] = set()
     while len(seen) < count:
-        index = draw.randint(0, count - 1)
+        index = generator.randint(0, count - 1)
         if index not in seen:
             seen.add(index)
             yield index
@@ -218,17 +206,15 @@ def _encoded(
 def _padded(
     encoded: Iterable[Encoded],
     tokenizer: PreTrainedTokenizerBase,
-    sequences: int | None,
-    length: int,
-    name: str,
+    draw: Draw,
 ) -> Answered:
-    rows = list(islice(encoded, sequences))
-    check(len(rows), sequences or 1, length, name)
+    rows = list(islice(encoded, draw.sequences))
+    check(len(rows), draw.sequences or 1, draw)
     pad = tokenizer.pad_token_id or 0
-    ids = torch.full((len(rows), length), pad, dtype=torch.int64)  # [sequences, length]
+    ids = torch.full((len(rows), draw.length), pad, dtype=torch.int64)  # [sequences, length]
     for row, one in zip(ids, rows, strict=True):
         row[: len(one.ids)] = torch.tensor(one.ids, dtype=torch.int64)
-    places = torch.arange(length)
+    places = torch.arange(draw.length)
     valid = places < torch.tensor([[len(one.ids)] for one in rows])  # [sequences, length]
     answers = valid & (places >= torch.tensor([[one.start] for one in rows]))
     return ids, valid, answers

@@ -1,18 +1,19 @@
 """Samplers of the authors that join documents before they draw or cut.
 
-As in `harness.calibration.corpora.samplers`, each takes documents and a tokenizer and returns int64
-[sequences, length].
+As in `harness.calibration.corpora.samplers`, each takes documents, a tokenizer and a
+draw, and returns int64 [sequences, length].
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from harness.calibration.corpora.cutting import (
+    Draw,
     concatenated,
     cut,
     first,
@@ -34,11 +35,7 @@ _LONGEST = 512
 def windows(
     texts: Iterable[str],
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    sequences: int,
-    length: int,
-    seed: int = 0,
-    name: str = "the text",
+    draw: Draw,
 ) -> Tensor:
     """Wanda's and SparseGPT's WikiText-2 loader: windows of the training text.
 
@@ -50,21 +47,18 @@ def windows(
         UserError: not more than `length` tokens.
     """
     ids = tokenised(tokenizer, [" ".join(texts)])[0]
+    length = draw.length
     if len(ids) <= length:
-        raise UserError(f"{name} has {len(ids)} tokens; windows of {length} need more.")
-    draw = random.Random(seed)  # noqa: S311  (the authors' generator)
-    starts = [draw.randint(0, len(ids) - length - 1) for _ in range(sequences)]
-    return first([ids[start : start + length] for start in starts], sequences, length, name)
+        raise UserError(f"{draw.name} has {len(ids)} tokens; windows of {length} need more.")
+    generator = draw.generator()
+    starts = [generator.randint(0, len(ids) - length - 1) for _ in range(draw.count)]
+    return first([ids[start : start + length] for start in starts], draw)
 
 
 def svd_llm(
     texts: Iterable[str],
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    sequences: int,
-    length: int,
-    seed: int = 3,
-    name: str = "the text",
+    draw: Draw,
 ) -> Tensor:
     """SVD-LLM's calibration loader (Wang et al. 2024, `get_calib_train_data`).
 
@@ -79,29 +73,25 @@ def svd_llm(
         UserError: no stretch has `length` tokens.
     """
     text = "\n\n".join(texts)
-    draw = random.Random(seed)  # noqa: S311  (the authors' generator)
+    generator, length = draw.generator(), draw.length
     rows: list[list[int]] = []
     misses = 0
-    while len(rows) < sequences:
+    while len(rows) < draw.count:
         # As many misses as this in a row: the text is too short, or no better than too short.
         if len(text) <= length or misses > 1000:
-            raise UserError(f"{name} has no stretches of {length} tokens; lower the length.")
-        start = draw.randint(0, len(text) - length - 1)
+            raise UserError(f"{draw.name} has no stretches of {length} tokens; lower the length.")
+        start = generator.randint(0, len(text) - length - 1)
         ids = tokenised(tokenizer, [text[start : start + 10 * length]])[0]
         misses = misses + 1 if len(ids) < length else 0
         if len(ids) >= length:
             rows.append(ids[:length])
-    return first(rows, sequences, length, name)
+    return first(rows, draw)
 
 
 def pile(
     texts: Iterable[str],
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    sequences: int,
-    length: int,
-    seed: int = 42,
-    name: str = "the text",
+    draw: Draw,
 ) -> Tensor:
     """AWQ's calibration loader (Lin et al. 2023, `get_calib_dataset`).
 
@@ -117,23 +107,19 @@ def pile(
     """
     documents = list(texts)
     ids: list[int] = []
-    for index in shuffled(len(documents), seed):
+    for index in shuffled(len(documents), draw):
         document = tokenised(tokenizer, [documents[index].strip()])[0]
         if len(document) <= _LONGEST:
             ids += document
-        if len(ids) >= sequences * length:
+        if len(ids) >= draw.count * draw.length:
             break
-    return first(cut(ids, length), sequences, length, name)
+    return first(cut(ids, draw.length), draw)
 
 
 def m_smoe(
     texts: Iterable[str],
     tokenizer: PreTrainedTokenizerBase,
-    *,
-    sequences: int | None,
-    length: int,
-    seed: int = 0,
-    name: str = "the text",
+    draw: Draw,
 ) -> Tensor:
     """M-SMoE's MiniPile loader (Li et al. 2024, `get_minipile_dataloder`).
 
@@ -144,13 +130,7 @@ def m_smoe(
     more than 1,000 documents, of which they would drop several rests, is joined whole; MiniPile's
     validation split has 500.
 
-    Args:
-        texts: The documents.
-        tokenizer: The model's.
-        sequences: Rows; None for the authors' tenth of all.
-        length: Tokens per row.
-        seed: Of the draw.
-        name: What errors call the documents.
+    A draw of all rows gives the authors' tenth of them.
 
     Raises:
         UserError: too few rows.
@@ -161,7 +141,8 @@ def m_smoe(
     start = 0
     for part in range(_PROCESSES):
         end = start + size + (part < more)
-        rows += cut(concatenated(tokenizer, documents[start:end]), length)
+        rows += cut(concatenated(tokenizer, documents[start:end]), draw.length)
         start = end
-    wanted = len(rows) // 10 if sequences is None else sequences
-    return first([rows[i] for i in permuted(len(rows), seed)], wanted, length, name)
+    if draw.sequences is None:
+        draw = replace(draw, sequences=len(rows) // 10)
+    return first([rows[i] for i in permuted(len(rows), draw.seed)], draw)

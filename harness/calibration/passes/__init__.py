@@ -1,1 +1,1 @@
-"""Passes."""
+"""Quantities that need whole passes over a model: importances, saliencies, leave-one-out losses."""

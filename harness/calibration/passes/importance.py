@@ -1,4 +1,4 @@
-"""How much the model's loss rises without an expert."""
+"""The importance of experts: the rise of the model's loss without each."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def leave_one_out(model: MoEModel, calibration: Calibration) -> Importance:
     base: Tensor | None = None
     for block in calibration.walk(model):
         if block.experts:
-            found = block.collect(LeaveOneOut(block, base))
-            base, means = found.base, (found.sums / predicted).tolist()
+            leaving = block.collect(LeaveOneOut(block, base))
+            base, means = leaving.base, (leaving.sums / predicted).tolist()
             losses[block.index] = {expert: means[expert] for expert in block.experts}
     return Importance(0.0 if base is None else float(base.sum()) / predicted, losses)
 

@@ -80,7 +80,7 @@ class LeaveOneOut(Statistic):
         self.sums[experts] += self._losses(seen.batch, states) - base
 
     def _rerouted(self, seen: Seen) -> Iterator[tuple[int, Tensor]]:
-        """What leaves the block without each expert; those whose absence changes nothing left out.
+        """Outputs of the block without each expert; without those whose absence changes nothing.
 
         In families that do not renormalise, the softmax over the experts left changes every token.
         """
@@ -114,7 +114,7 @@ class LeaveOneOut(Statistic):
         return weights * family.routing_scale(config)
 
     def _edited(self, batch: int) -> Iterator[tuple[int, Tensor]]:
-        """What leaves the block without each expert, by running it so."""
+        """Outputs of the block without each expert, by running it so."""
         inputs = self._block.inputs
         for expert in self._block.experts:
             layer = self._block.edited(self._removal(expert))

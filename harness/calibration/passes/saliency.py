@@ -1,4 +1,4 @@
-"""How much each expert says: the measures of REAP's observer, all from one run."""
+"""Saliencies of experts: the measures of REAP's observer, all from one run."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Statistics."""
+"""Statistics of the tokens that reach a block, taken batch by batch."""

@@ -19,20 +19,20 @@ MOST_RANKS = 20
 
 
 def count(ranks: int, least: int, most: int) -> int:
-    """How many sets of `least` to `most` ranks there are."""
+    """The number of sets of `least` to `most` ranks."""
     return sum(math.comb(ranks, size) for size in range(least, most + 1))
 
 
 @lru_cache(maxsize=4)
 def members(ranks: int, least: int, most: int) -> Tensor:
-    """Which ranks each set has, bool [sets, ranks]; smaller sets first."""
+    """The ranks of each set, bool [sets, ranks]; smaller sets first."""
     rows = []
     for size in range(least, most + 1):
         sets = torch.tensor(list(itertools.combinations(range(ranks), size)), dtype=torch.int64)
         rows.append(torch.zeros(len(sets), ranks, dtype=torch.bool).scatter_(1, sets, True))
-    found = torch.cat(rows)  # [sets, ranks], each size in lexicographic order
-    bits = (found.long() << torch.arange(ranks)).sum(1)
-    return found[torch.argsort(bits + (found.sum(1) << ranks))]
+    sets = torch.cat(rows)  # [sets, ranks], each size in lexicographic order
+    bits = (sets.long() << torch.arange(ranks)).sum(1)
+    return sets[torch.argsort(bits + (sets.sum(1) << ranks))]
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,4 @@
-"""What a token's loss under any subset of experts follows from: the Gram matrix of their outputs.
+"""Gram matrices of expert outputs, which give a token's loss under any subset of experts.
 
 For a token with router order e_1, e_2, ... only its first k + (experts dropped) experts can ever
 be chosen. With r what the routed experts should add up to, a kept set K that chooses the experts S
@@ -25,7 +25,7 @@ from harness.model.view import Block
 _OUTPUT_BYTES = 64 * 2**20
 """Expert outputs held at once. Many tokens per matrix product keep the products fast."""
 _DOUBLE_BYTES = 4 * 2**20
-"""Of these, held in fp64 at once: what fits a cache."""
+"""Bytes of Gram matrices that are held in fp64 at once: as many as fit a cache."""
 
 
 @dataclass(frozen=True)

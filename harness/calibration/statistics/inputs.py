@@ -1,4 +1,4 @@
-"""Second moments of what every matrix multiplied: what SparseGPT, SVD-LLM and GPTQ start from."""
+"""Inputs of every matrix: second moments, norms and magnitudes over the tokens it multiplied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each expert says on average, whether a token is routed to it or not."""
+"""Outputs: the mean of every expert's over all tokens, and the MoE layer's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much smaller than its largest a token's other routing probabilities are."""
+"""Routing: weight and tokens per expert, ratios of coefficients, likeness of router logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The statistics that methods share."""
+"""Similarity of what enters and what leaves an MoE layer."""
 
 from __future__ import annotations
 

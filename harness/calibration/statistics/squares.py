@@ -47,7 +47,7 @@ class Squares(ABC):
     def _sums(self, kept: Tensor) -> Tensor: ...
 
     def _factor(self, mass: Tensor) -> Tensor:
-        """What multiplies p_j; where nothing is kept the sums it multiplies are 0."""
+        """The factor of p_j; where nothing is kept the sums it multiplies are 0."""
         return self.grams.scale / mass.clamp_min(1e-100)
 
     def _mass(self, kept: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Squares(ABC):
 
 
 def squares(grams: Grams, least: int, budget: float = math.inf) -> Iterator[Squares]:
-    """What answers for these tokens, in pieces that fit a cache.
+    """The squared errors of these tokens, in pieces that fit a cache.
 
     Args:
         grams: The tokens.
@@ -129,11 +129,11 @@ class TabledSquares(Squares):
         place.scatter_(1, order, bits.expand(order.shape))  # [t, experts]: 2^rank
         masks = (place @ kept.float().T).int()  # [t, subsets]
         pick = choices.of_masks(*self._sizes).to(order.device)[masks].long()
-        found = self._table.gather(1, pick)  # [t, subsets]
+        sums = self._table.gather(1, pick)  # [t, subsets]
         if grams.renormalised:
-            return grams.constant.sum() + found.sum(0)
+            return grams.constant.sum() + sums.sum(0)
         factor = self._factor(self._mass(kept))
-        return grams.constant.sum() + (factor * (factor * found.imag - 2 * found.real)).sum(0)
+        return grams.constant.sum() + (factor * (factor * sums.imag - 2 * sums.real)).sum(0)
 
 
 def _forms(grams: Grams, least: int) -> Tensor:
@@ -146,7 +146,7 @@ def _forms(grams: Grams, least: int) -> Tensor:
     twice = grams.gram * (2 - torch.eye(ranks).to(grams.gram))
     member = choices.members(ranks, 0, most).to(twice)  # [sets, ranks]
     smaller = twice.new_zeros(len(grams), 1, 2)  # the empty set
-    found = [smaller] if least == 0 else []
+    tables = [smaller] if least == 0 else []
     for size in range(1, most + 1):
         before = choices.count(ranks, 0, size - 2)
         forms = twice.new_empty(len(grams), math.comb(ranks, size), 2)
@@ -160,5 +160,5 @@ def _forms(grams: Grams, least: int) -> Tensor:
             torch.add(smaller[:, :sets, 1], products, out=block[..., 1])
         smaller = forms
         if size >= least:
-            found.append(forms)
-    return torch.cat(found, 1) if len(found) > 1 else found[0]
+            tables.append(forms)
+    return torch.cat(tables, 1) if len(tables) > 1 else tables[0]

@@ -83,7 +83,7 @@ class SubsetErrors(Statistic):
         return losses
 
     def _prepared(self) -> list[list[Squares]]:
-        """What answers, made when first asked for."""
+        """The squared errors, made when first asked for."""
         if self._squares is None:
             tokens = sum(len(part) for batch in self._batches for part in batch)
             budget = self.table_bytes / tokens if tokens else 0.0

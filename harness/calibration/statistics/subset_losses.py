@@ -97,5 +97,5 @@ class SubsetLosses(Statistic):
 
 
 def _kept(dropped: Tensor, experts: int) -> Tensor:
-    """What is kept, bool [subsets, experts], from the places dropped, [subsets, dropped]."""
+    """The experts kept, bool [subsets, experts], from the places dropped, [subsets, dropped]."""
     return torch.ones(len(dropped), experts, dtype=torch.bool).scatter_(1, dropped, False)

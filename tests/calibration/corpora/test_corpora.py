@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from harness import reference
+from harness.calibration.corpora.cutting import Draw
 from harness.calibration.corpora.draw import CORPORA, tokens
 from harness.calibration.corpora.instructions import ANSWERED
 from harness.calibration.corpora.samplers import SAMPLERS
@@ -33,7 +34,7 @@ def test_c4(
 ) -> None:
     ours = tokens(name, tokenizer, sequences=6, length=48, data=DataRoot(data_root))
     sampler = SAMPLERS[CORPORA[name].sampler]
-    expected = sampler(texts, tokenizer, sequences=6, length=48, seed=CORPORA[name].seed)
+    expected = sampler(texts, tokenizer, Draw(sequences=6, length=48, seed=CORPORA[name].seed))
     assert torch.equal(ours.input_ids, expected)
     assert (ours.ref, ours.seed) == (name, 42 if name == "eep" else 0)
     assert "allenai/c4/en/c4-train.00000-of-01024.json.gz, field 'text'" in ours.source
@@ -102,7 +103,7 @@ def test_splits_of_a_data_root(
     write(tmp_path, str(corpus.hub_id), file, rows)
     ours = tokens(name, tokenizer, sequences=4, length=30, data=DataRoot(tmp_path))
     expected = SAMPLERS[corpus.sampler](
-        documents, tokenizer, sequences=4, length=30, seed=corpus.seed
+        documents, tokenizer, Draw(sequences=4, length=30, seed=corpus.seed)
     )
     assert torch.equal(ours.input_ids, expected)
     assert (ours.attention_mask, ours.answers) == (None, None)
@@ -132,7 +133,7 @@ def test_math_has_problem_and_solution_of_every_subject(
     ours = tokens("math", tokenizer, sequences=6, length=40, data=DataRoot(tmp_path))
     documents = [f"How {t}? {t}" for t in texts]
     random.Random(42).shuffle(documents)
-    expected = SAMPLERS["eep"](documents, tokenizer, sequences=6, length=40, seed=42)
+    expected = SAMPLERS["eep"](documents, tokenizer, Draw(sequences=6, length=40, seed=42))
     assert torch.equal(ours.input_ids, expected)
     assert "fields" not in ours.source
     assert "field 'problem' and 'solution'" in ours.source
@@ -244,7 +245,7 @@ def test_rows_and_fields(
         data = "\n\n".join(json.dumps(row) for row in rows).encode()
         path.write_bytes(gzip.compress(data) if kind.endswith("gz") else data)
     ours = tokens(f"{path}#body", tokenizer, sequences=11, length=32, seed=4, data=HUB)
-    expected = SAMPLERS["packed"](texts, tokenizer, sequences=11, length=32, seed=4)
+    expected = SAMPLERS["joined"](texts, tokenizer, Draw(sequences=11, length=32, seed=4))
     assert torch.equal(ours.input_ids, expected)
     assert ours.ref == f"{path}#body"
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from harness import reference
+from harness.calibration.corpora.cutting import Draw
 from harness.calibration.corpora.draw import tokens
 from harness.calibration.corpora.instructions import Instruction, alpaca, answered, questions, reap
 from harness.data import DataRoot
@@ -46,7 +47,9 @@ def test_the_alpaca_form() -> None:
 
 @pytest.mark.parametrize("form", ["alpaca", "questions"])
 def test_answers_are_marked(form: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    ids, valid, answers = answered(DATA, tokenizer, sequences=None, length=260, seed=0, form=form)
+    ids, valid, answers = answered(
+        DATA, tokenizer, Draw(sequences=None, length=260, seed=0), form=form
+    )
     assert len(ids) == len(DATA)
     seen = set()
     for row, mask, told in zip(ids, valid, answers, strict=True):
@@ -65,7 +68,7 @@ def test_answers_are_marked(form: str, tokenizer: PreTrainedTokenizerFast) -> No
 
 def test_fewer_are_the_beginning_of_more(tokenizer: PreTrainedTokenizerFast) -> None:
     def draw(sequences: int, seed: int) -> Tensor:
-        return answered(DATA, tokenizer, sequences=sequences, length=260, seed=seed)[0]
+        return answered(DATA, tokenizer, Draw(sequences=sequences, length=260, seed=seed))[0]
 
     assert torch.equal(draw(5, 3), draw(9, 3)[:5])
     assert not torch.equal(draw(9, 3), draw(9, 4))
@@ -83,13 +86,13 @@ def test_rows_are_cut_and_those_without_an_answer_passed_over(
     prompt = tokenizer(questions(short).prompt)["input_ids"]
     length = len(prompt) + 2
     ids, valid, answers = answered(
-        [short, long], tokenizer, sequences=None, length=length, seed=0, form="questions"
+        [short, long], tokenizer, Draw(sequences=None, length=length, seed=0), form="questions"
     )
     assert ids[0, : len(prompt)].tolist() == prompt
     assert valid.all()
     assert answers.tolist() == [[False] * len(prompt) + [True, True]]
     with pytest.raises(UserError, match="gives 0 calibration sequences of 2 tokens and 1"):
-        answered([long], tokenizer, sequences=None, length=2, seed=0)
+        answered([long], tokenizer, Draw(sequences=None, length=2, seed=0))
 
 
 def chatty(tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,13 +125,13 @@ def test_reap(
         if len(ids) <= length:
             rows.append(ids)
     assert any(i % 3 == 0 for i in drawn), "some were too long"
-    ids, valid, answers = reap(data, tokenizer, sequences=8, length=length)
+    ids, valid, answers = reap(data, tokenizer, Draw(sequences=8, length=length, seed=42))
     assert [row[mask].tolist() for row, mask in zip(ids, valid, strict=True)] == rows
     for row, told in zip(ids, answers, strict=True):
         assert decoded(tokenizer, row[told]).strip() == ("it" if chat else "it</s>")
     assert not ids[~valid].any()
     with pytest.raises(UserError, match="asked for"):
-        reap(data, tokenizer, sequences=31, length=length)
+        reap(data, tokenizer, Draw(sequences=31, length=length, seed=42))
 
 
 @pytest.mark.parametrize(
@@ -146,9 +149,7 @@ def test_a_file_of_ones_own(
     expected = answered(
         [Instruction(f"Name {i}.", "", f"it {i}") for i in range(6)],
         tokenizer,
-        sequences=None,
-        length=200,
-        seed=0,
+        Draw(sequences=None, length=200, seed=0),
     )
     assert torch.equal(ours.input_ids, expected[0])
     assert ours.answers is not None

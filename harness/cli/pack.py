@@ -1,0 +1,38 @@
+"""`moebench pack`: the records of a suite in one compressed file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.options import Results, say
+from harness.errors import UserError
+
+
+def add(app: typer.Typer) -> None:
+    """Register the verb."""
+    app.command("pack", epilog="Example: moebench pack quickstart --results results")(pack)
+
+
+def pack(
+    suite: Annotated[
+        str,
+        typer.Argument(metavar="SUITE", help="Name of the suite, as its results folder has it."),
+    ],
+    results: Results = Path("results"),
+) -> None:
+    """Put a suite's records into one compressed file, and the items into another.
+
+    The loose files are deleted; every other verb reads the packed ones in their place, and a run
+    goes on from them.
+    """
+    from harness.records.store import Store
+
+    store = Store(results / Path(suite).stem)
+    if not store.folder.is_dir():
+        raise UserError(f"{store.folder}: no results here. Run 'moebench run' first.")
+    with store.locked():
+        count = store.pack()
+    say(f"Packed {count} records of {store.folder}.")
