@@ -160,6 +160,7 @@ def test_a_group_without_tokens_is_averaged_evenly(
 ) -> None:
     model = merged(tiny("mixtral"), calibration(sequences=0), name, keep=3)
     base = tiny("mixtral")
+    assert len(model.edits) == 4
     for edit in model.edits:
         assert isinstance(edit, MergeExperts)
         group = max(edit.groups, key=len)

@@ -25,7 +25,7 @@ from tests.methods.contract.calibrations import calibration
 ROUTED = ("qwen2_moe", "mixtral", "deepseek_v2")
 """Families that differ in how they route; the first block of deepseek_v2 is dense."""
 SHARED = ("qwen2_moe", "deepseek_v2")
-"""Families with shared experts: for states in which the routing is that of a whole model."""
+"""Families with shared experts: where a third family would tell nothing more."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ STATES: dict[str, State] = {
     "whole": State("nothing was done to it", _whole),
     "uneven": State("layers of 4, 5 and 6 experts", _kept("rows")),
     "masked": State("4, 5 and 6 experts, the router masked", _kept("mask")),
-    "preserved": State("4, 5 and 6 experts, the router preserved", _kept("preserve")),
+    "preserved": State("4, 5 and 6 experts, the router preserved", _kept("preserve"), SHARED),
     "at top-k": State("one layer has as many experts as a token chooses", _at_top_k),
-    "one expert": State("one layer has one expert", _one_expert),
+    "one expert": State("one layer has one expert", _one_expert, SHARED),
     "merged": State("6 experts merged into 4 in one layer, into 5 in another", _merged),
     "low-rank": State("some experts of one layer are factors, of ranks 8 and 4", _low_rank, SHARED),
     "sparse": State(
