@@ -7,7 +7,16 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """One sentence for the user: what, where, what to do. The command line exits with 2."""
+    """One sentence for the user: what, where, what to do. The command line exits with 2.
+
+    Attributes:
+        argument: Name of the argument of the called function that is at fault, where the sentence
+            does not say it. The command line begins the sentence with its option of that name.
+    """
+
+    def __init__(self, sentence: str, *, argument: str = "") -> None:
+        super().__init__(sentence)
+        self.argument = argument
 
 
 class Refused(UserError):
@@ -24,16 +33,20 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {match[0]!r}?" if match else ""
 
 
-def unknown(kind: str, name: str, known: Iterable[str], *, where: str = "") -> UserError:
-    """The error for a name that does not exist.
+def unknown(
+    kind: str, name: str, known: Iterable[str], *, where: str = "", argument: str = ""
+) -> UserError:
+    """Return the error for a name that does not exist.
 
     Args:
         kind: What was named ("method", "task", ...).
         name: The name as the user spelled it.
         known: The names that exist.
         where: File and line, or option, with which the sentence begins.
+        argument: As for `UserError`, where a caller's argument is all that is known of the place.
     """
     names = sorted(known)
     listed = ", ".join(names) if len(names) <= 20 else f"{len(names)} exist"
     prefix = f"{where}: " if where else ""
-    return UserError(f"{prefix}unknown {kind} {name!r}.{nearest(name, names)} Known: {listed}.")
+    sentence = f"{prefix}unknown {kind} {name!r}.{nearest(name, names)} Known: {listed}."
+    return UserError(sentence, argument=argument)

@@ -10,11 +10,7 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor
 
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import DropBudget
-from harness.model.edits import DropBlock, Edit
-from harness.model.view import MoEModel
+from harness.method import Calibration, DropBlock, DropBudget, Edit, Method, MoEModel, Note
 
 
 class BlockDrop(DropBudget, Method):
@@ -33,7 +29,7 @@ class BlockDrop(DropBudget, Method):
     reference: ClassVar[str] = "He et al. 2024, arXiv 2406.02500: highest mean cos(H_i, H_{i+n})"
 
     mode: Literal["discrete", "consecutive"] = "discrete"
-    """Single blocks anywhere, or one run of blocks."""
+    """Blocks that go: single ones anywhere ("discrete"), or one run of them ("consecutive")."""
     rescore: bool = False
     """Discrete: drop one block at a time, and take the similarities of those left again, through
     the model as it is, after each: one pass per block dropped."""
@@ -69,7 +65,9 @@ class BlockDrop(DropBudget, Method):
 
 
 def block_similarity(model: MoEModel, calibration: Calibration) -> Tensor:
-    """Mean cosine of the hidden states H_i and H_j over valid tokens, fp64 [blocks+1, blocks+1].
+    """Return the mean cosine of hidden states H_i and H_j over valid tokens.
+
+    fp64 [blocks + 1, blocks + 1].
 
     H_0 enters the first block left, the last leaves the last one. Zero below the diagonal, and
     everywhere when there are no tokens.

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from harness.calibration.passes.saliency import highest, saliencies
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, KeepExperts
-from harness.model.view import MoEModel
+from torch import Tensor
+
+from harness.method import (
+    Calibration,
+    Edit,
+    KeepBudget,
+    Method,
+    MoEModel,
+    Note,
+    Saliency,
+    keep_highest,
+    saliencies,
+)
 
 
 class EAN(KeepBudget, Method):
@@ -32,15 +39,14 @@ class EAN(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the scores, and KeepExperts for every layer that loses some."""
-        kept = {
-            block.index: self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
-            for block in model.moe_blocks()
-        }
+        kept = self.plan(model)
         scores = {}
-        for index, one in saliencies(model, calibration).items():
-            values = {"sum": one.norms, "mean": one.per_token(one.norms), "weighted": one.weighted}
-            scores[index] = one.of_experts(values[self.statistic])
+        for index, saliency in saliencies(model, calibration).items():
+            scores[index] = saliency.of_experts(self._scores(saliency))
         yield Note(name="ean.scores", data=scores)
-        for index, layer in scores.items():
-            if kept[index] < len(layer):
-                yield KeepExperts(block=index, experts=highest(layer, kept[index]))
+        yield from keep_highest(scores, kept)
+
+    def _scores(self, saliency: Saliency) -> Tensor:
+        if self.statistic == "weighted":
+            return saliency.weighted
+        return saliency.norms if self.statistic == "sum" else saliency.per_token(saliency.norms)

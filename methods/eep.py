@@ -10,17 +10,22 @@ from pydantic import model_validator
 
 from harness.calibration.statistics.choices import MOST_RANKS
 from harness.calibration.statistics.grams import ranks_of
-from harness.calibration.statistics.outputs import Outputs
-from harness.calibration.statistics.subset_losses import SubsetLosses
-from harness.calibration.walk import Calibration
-from harness.errors import Refused
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, KeepExperts
-from harness.model.view import Block, MoEModel
+from harness.method import (
+    Block,
+    Calibration,
+    Edit,
+    KeepBudget,
+    KeepExperts,
+    Method,
+    MoEModel,
+    Note,
+    Outputs,
+    Refused,
+    SubsetLosses,
+)
 
 MOST_SUBSETS = 200_000
-"""Per layer; beyond it enumeration is refused rather than left to run for days."""
+"""Number of subsets of a layer above which enumeration is refused: it would run for days."""
 
 
 class EEP(KeepBudget, Method):
@@ -58,26 +63,26 @@ class EEP(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one KeepExperts per MoE layer, and its losses."""
-        drops = {block.index: self._drops(block) for block in model.moe_blocks()}
+        drops = self.plan_drops(model)
+        also = {b.index: self._also(b, drops[b.index]) for b in model.moe_blocks()}
         for block in calibration.walk(model, follow="both" if self.progressive else "original"):
-            dropped, *also = drops.get(block.index, (0,))
+            dropped = drops.get(block.index)
             if not dropped:
                 continue
             target = block.original.collect(Outputs()) if self.progressive else None
-            losses = block.collect(SubsetLosses(dropped, target=target, also=tuple(also)))
+            losses = block.collect(SubsetLosses(dropped, target=target, also=also[block.index]))
             best = losses.best()
             yield Note(name="eep.losses", data={"block": block.index, **losses.table()})
             kept = tuple(expert for expert in block.experts if expert not in best)
             yield KeepExperts(block=block.index, experts=kept)
 
-    def _drops(self, block: Block) -> tuple[int, ...]:
-        """How many experts go, and then the other numbers whose losses are taken with it."""
+    def _also(self, block: Block, dropped: int) -> tuple[int, ...]:
+        """The other numbers of dropped experts whose losses are taken in the same pass."""
         experts = len(block.experts)
-        dropped = experts - self.kept(experts, block.top_k, where=f"block {block.index}")
         also = {experts - size for size in self.sizes if block.top_k <= size < experts}
         for size in {dropped, *also}:
             _refuse_too_many(block, size)
-        return (dropped, *sorted(also - {dropped}))
+        return tuple(sorted(also - {dropped}))
 
 
 def _refuse_too_many(block: Block, dropped: int) -> None:

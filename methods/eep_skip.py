@@ -7,12 +7,16 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from harness.calibration.statistics.routing import TopRatios
-from harness.calibration.walk import Calibration
-from harness.errors import Refused
-from harness.method.contract import Method, Note
-from harness.model.edits import Edit, SkipExperts
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    Method,
+    MoEModel,
+    Note,
+    Refused,
+    SkipExperts,
+    TopRatios,
+)
 
 
 class EEPSkip(Method):
@@ -32,12 +36,20 @@ class EEPSkip(Method):
     reference: ClassVar[str] = "Lu et al. 2024, arXiv 2402.14800: skip i where p_i < beta p_1"
 
     quantile: float = Field(default=0.5, ge=0, le=1)
-    """Of the ratios, the threshold: the share of choices after the first that is skipped."""
+    """Quantile of the ratios that is the threshold: the share of choices after the first that is
+    skipped."""
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
-        """Yield one SkipExperts per MoE layer, after all thresholds are known."""
-        for block in model.moe_blocks():
-            self._check(block.index, block.top_k, block.beta)
+        """Yield one SkipExperts per MoE layer, after all thresholds are known.
+
+        A layer that chooses one expert per token has none to skip and stays as it is.
+        """
+        layers = model.moe_blocks()
+        for block in layers:
+            if block.beta is not None:
+                raise Refused(f"block {block.index} skips experts already; set the threshold once.")
+        if all(block.top_k < 2 for block in layers):
+            raise Refused(f"{model.ref} chooses one expert per token: there is none to skip.")
         betas: dict[int, dict[str, float]] = {}
         for block in calibration.walk(model, follow="original"):
             if block.experts and block.top_k > 1:
@@ -48,11 +60,5 @@ class EEPSkip(Method):
                     "beta": ratios.quantile(self.quantile),
                 }
         yield Note(name="eep-skip.betas", data=betas)
-        for index, found in betas.items():
-            yield SkipExperts(block=index, beta=found["beta"])
-
-    def _check(self, index: int, top_k: int, beta: float | None) -> None:
-        if beta is not None:
-            raise Refused(f"block {index} skips experts already; set the threshold once.")
-        if top_k < 2:
-            raise Refused(f"block {index} chooses one expert per token: there is none to skip.")
+        for index, layer in betas.items():
+            yield SkipExperts(block=index, beta=layer["beta"])

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from harness.calibration.statistics.routing import RouterMass
-from harness.calibration.walk import Calibration, LiveBlock
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import DropMoE, Edit, KeepExperts
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    DropMoE,
+    Edit,
+    KeepBudget,
+    KeepExperts,
+    LiveBlock,
+    Method,
+    MoEModel,
+    Note,
+    RouterMass,
+)
 
 Scores = dict[int, dict[int, float]]
-"""Of every expert, by block and base number."""
+"""Scores by block and expert."""
 
 
 class ExpertDrop(KeepBudget, Method):
@@ -35,13 +41,14 @@ class ExpertDrop(KeepBudget, Method):
     reference: ClassVar[str] = "He et al. 2024, arXiv 2406.02500: lowest sum_t softmax(router)_e"
 
     scope: Literal["layerwise", "global"] = "layerwise"
-    """Equally many from every layer, or the lowest scores of the whole model."""
+    """Scope of the ranking: equally many experts go from every layer ("layerwise"), or those of the
+    lowest scores in the whole model ("global")."""
     scores: Literal["softmax", "routed"] = "softmax"
-    """The full softmax, or only the weights of the experts chosen."""
+    """Weights that are summed: the full softmax, or only those of the experts chosen."""
     router: Literal["rows", "mask", "preserve"] = "rows"
-    """Router rows of dropped experts are cut; or masked after the softmax, so that the weights of
-    the others stay what they were; or preserved (the authors' preserve_gate), and what is routed
-    to a dropped expert adds nothing."""
+    """Fate of the dropped experts' router rows: cut ("rows"); masked after the softmax, so that the
+    weights of the others stay what they were ("mask"); or preserved, and what is routed to a
+    dropped expert adds nothing (the authors' preserve_gate)."""
     rescore: bool = False
     """Drop one expert at a time and take scores again after each. Layerwise: block by block, each
     on the states that the blocks already pruned give; a block is run once more per expert it
@@ -52,14 +59,7 @@ class ExpertDrop(KeepBudget, Method):
 
         An expert's score in the note is the last one taken while it was there.
         """
-        everywhere = self.scope == "global"  # where a layer may keep fewer than top-k
-        drops = {
-            block.index: len(block.experts)
-            - self.kept(
-                len(block.experts), 1 if everywhere else block.top_k, where=f"block {block.index}"
-            )
-            for block in model.moe_blocks()
-        }
+        drops = self.plan_drops(model)
         scores: Scores = {}
         if not self.rescore:
             yield from self._at_once(model, calibration, drops, scores)
@@ -72,7 +72,7 @@ class ExpertDrop(KeepBudget, Method):
     def _at_once(
         self, model: MoEModel, calibration: Calibration, drops: dict[int, int], scores: Scores
     ) -> Iterator[Edit]:
-        self._take(model, calibration, scores)
+        self._rescore(model, calibration, scores)
         if self.scope == "layerwise":
             dropped = {
                 (index, expert)
@@ -92,17 +92,17 @@ class ExpertDrop(KeepBudget, Method):
         for block in calibration.walk(model):
             if not block.experts:
                 continue
-            layer = scores[block.index] = self._of(block)
+            layer = scores[block.index] = self._block_scores(block)
             for _ in range(drops[block.index]):
                 worst = min(block.experts, key=layer.__getitem__)
                 yield self._edit(block.index, tuple(e for e in block.experts if e != worst))
-                layer |= self._of(block)
+                layer |= self._block_scores(block)
 
     def _one_of_all(
         self, model: MoEModel, calibration: Calibration, count: int, scores: Scores
     ) -> Iterator[Edit]:
         for _ in range(count):
-            self._take(model, calibration, scores)
+            self._rescore(model, calibration, scores)
             left = {block.index: block.experts for block in model.moe_blocks()}
             index, worst = next(
                 (block, expert)
@@ -110,20 +110,20 @@ class ExpertDrop(KeepBudget, Method):
                 if expert in left.get(block, ())
             )
             yield self._edit(index, tuple(e for e in left[index] if e != worst))
-        self._take(model, calibration, scores)
+        self._rescore(model, calibration, scores)
 
     def _edit(self, index: int, left: tuple[int, ...]) -> Edit:
         if not left:
             return DropMoE(block=index)
         return KeepExperts(block=index, experts=left, router=self.router)
 
-    def _take(self, model: MoEModel, calibration: Calibration, scores: Scores) -> None:
+    def _rescore(self, model: MoEModel, calibration: Calibration, scores: Scores) -> None:
         """Add the scores that the model gives now."""
         for block in calibration.walk(model):
             if block.experts:
-                scores.setdefault(block.index, {}).update(self._of(block))
+                scores.setdefault(block.index, {}).update(self._block_scores(block))
 
-    def _of(self, block: LiveBlock) -> dict[int, float]:
+    def _block_scores(self, block: LiveBlock) -> dict[int, float]:
         mass = block.collect(RouterMass(routed=self.scores == "routed")).mass.tolist()
         return {expert: mass[expert] for expert in block.experts}
 

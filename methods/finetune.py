@@ -12,15 +12,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.calibration.walk import Calibration
-from harness.errors import Refused
-from harness.method.contract import Method, Note
+from harness.method import (
+    PARTS,
+    Calibration,
+    Edit,
+    Method,
+    MoEModel,
+    Note,
+    Part,
+    Refused,
+    SetWeights,
+    TargetsOrRouter,
+)
 from harness.method.training.adapters import Adapters
 from harness.method.training.checkout import changes
 from harness.method.training.lessons import Lessons
-from harness.model.editing.matrices import PARTS, Part
-from harness.model.edits import Edit, SetWeights
-from harness.model.view import MoEModel
 
 
 class Finetune(Method):
@@ -45,23 +51,28 @@ class Finetune(Method):
     name: ClassVar[str] = "finetune"
     reference: ClassVar[str] = "Hu et al. 2022, arXiv 2106.09685: W + alpha / rank B A"
 
-    targets: frozenset[Part] = frozenset({"experts", "shared", "dense", "attention"})
+    targets: TargetsOrRouter = frozenset({"experts", "shared", "dense", "attention"})
     """Parts of the blocks that are trained."""
     rank: int = Field(default=8, ge=1)
+    """Rank of every adapter."""
     alpha: float = Field(default=16.0, gt=0)
+    """Scale of the adapters: W + alpha / rank B A."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """On what enters the adapters of linear layers."""
+    """Dropout on the inputs of the adapters of linear layers."""
     epochs: float = Field(default=2.0, gt=0)
-    """Passes over the rows; not used when `steps` is given."""
+    """Number of passes over the rows; not used when `steps` is given."""
     steps: int | None = Field(default=None, ge=1)
+    """Number of steps of the optimiser; None for what `epochs` comes to."""
     batch_size: int = Field(default=64, ge=1)
-    """Rows per step of the optimiser."""
+    """Number of rows per step of the optimiser."""
     learning_rate: float = Field(default=3e-4, gt=0)
+    """Learning rate of AdamW after the warm-up."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
-    """Of the learning rate after the warm-up: to 0, or level."""
+    """Schedule of the learning rate after the warm-up: down to 0, or level."""
     warmup: float = Field(default=0.03, ge=0, le=1)
     """Fraction of the steps in which the learning rate rises to its full value."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Weight decay of AdamW."""
     clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient; None does not clip."""
 
@@ -97,7 +108,7 @@ class Finetune(Method):
         """Train in place.
 
         Returns:
-            The mean loss (nats) of every step that went well, and whether all did.
+            The mean loss (nats) of every step that went well, and True if all did.
         """
         trained = adapters.trained()
         total = self._total(len(lessons.rows))

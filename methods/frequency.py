@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from harness.calibration.passes.saliency import highest
-from harness.calibration.statistics.routing import TokenCount
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, KeepExperts
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    KeepBudget,
+    Method,
+    MoEModel,
+    Note,
+    TokenCount,
+    keep_highest,
+)
 
 
 class Frequency(KeepBudget, Method):
@@ -26,16 +29,11 @@ class Frequency(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the scores, and KeepExperts for every layer that loses some."""
-        kept = {
-            block.index: self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
-            for block in model.moe_blocks()
-        }
+        kept = self.plan(model)
         scores: dict[int, dict[int, float]] = {}
         for block in calibration.walk(model):
             if block.experts:
                 tokens = block.collect(TokenCount())
                 scores[block.index] = {e: int(tokens.count[e]) for e in block.experts}
         yield Note(name="frequency.scores", data=scores)
-        for index, layer in scores.items():
-            if kept[index] < len(layer):
-                yield KeepExperts(block=index, experts=highest(layer, kept[index]))
+        yield from keep_highest(scores, kept)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from harness.method.contract import Method
+from harness.method import Method
 from harness.peers.peer import GPTQMODEL, Peer
 from harness.peers.peer_method import PeerMethod
 
@@ -29,16 +29,16 @@ class GPTQModel(PeerMethod, Method):
     }
 
     version: str = GPTQMODEL.version
-    """Of the library; another one that is found is refused, for it may give other results."""
+    """Version of the library; another one is refused, for it may give other results."""
     act_group_aware: bool = True
-    """GPTQ: columns ordered so that groups stay whole; without groups there is nothing to keep."""
+    """Order GPTQ's columns so that groups stay whole; without groups there is nothing to keep."""
     act_order: bool = False
-    """GPTQ: columns by descending diagonal of H, grids of the weights as they were
+    """Take GPTQ's columns by descending diagonal of H, with grids of the weights as they were
     (`static_groups`); in place of `act_group_aware`."""
     damping: float | None = Field(default=None, gt=0, lt=1)
-    """GPTQ: added to H's diagonal, as a fraction of its mean; None for the library's."""
+    """Damping that GPTQ adds to H's diagonal, as a fraction of its mean; None for the library's."""
     all_experts: bool = False
-    """Every expert sees all tokens, not only those routed to it."""
+    """Show every expert all tokens, not only those routed to it."""
 
     @model_validator(mode="after")
     def _one_order(self) -> Self:
@@ -47,7 +47,7 @@ class GPTQModel(PeerMethod, Method):
         return self
 
     def own_options(self) -> dict[str, Any]:
-        """Fields of the library's QuantizeConfig."""
+        """Return the fields of the library's QuantizeConfig."""
         config: dict[str, Any] = {}
         if self.algorithm == "gptq":
             config |= {

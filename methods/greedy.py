@@ -8,12 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.calibration.statistics.subset_errors import SubsetErrors
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, KeepExperts
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    KeepBudget,
+    KeepExperts,
+    Method,
+    MoEModel,
+    Note,
+    SubsetErrors,
+)
 
 
 class Greedy(KeepBudget, Method):
@@ -30,15 +34,11 @@ class Greedy(KeepBudget, Method):
     reference: ClassVar[str] = "ours: greedy removal and swaps on sum_b ||F(X_b) - F_K(X_b)||"
 
     swaps: bool = True
-    """Improve what greedy removal found by swaps."""
+    """Improve the subset that greedy removal ends with by swaps."""
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one KeepExperts per MoE layer, and its loss."""
-        drops = {
-            block.index: len(block.experts)
-            - self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
-            for block in model.moe_blocks()
-        }
+        drops = self.plan_drops(model)
         for block in calibration.walk(model, follow="original"):
             drop = drops.get(block.index)
             if not drop:
@@ -56,7 +56,7 @@ class Greedy(KeepBudget, Method):
 
 
 def _removed(errors: SubsetErrors, experts: int, drop: int) -> Tensor:
-    """Which experts are left after `drop` greedy removals, bool [experts]."""
+    """Experts left after `drop` greedy removals, bool [experts]."""
     kept = torch.ones(experts, dtype=torch.bool)
     for _ in range(drop):
         places = kept.nonzero()  # [kept, 1]

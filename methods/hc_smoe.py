@@ -8,13 +8,17 @@ from typing import ClassVar
 from scipy.cluster.hierarchy import cut_tree, linkage
 from torch import Tensor
 
-from harness.calibration.statistics.outputs import MeanOutputs
-from harness.calibration.statistics.routing import TokenCount
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, MergeExperts
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    KeepBudget,
+    MeanOutputs,
+    MergeExperts,
+    Method,
+    MoEModel,
+    Note,
+    TokenCount,
+)
 
 
 class HCSMoE(KeepBudget, Method):
@@ -35,9 +39,7 @@ class HCSMoE(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one MergeExperts per MoE layer that has experts to merge."""
-        kept = {}
-        for block in model.moe_blocks():
-            kept[block.index] = self.kept(len(block.experts), 1, where=f"block {block.index}")
+        kept = self.plan(model, least=1)
         groups: dict[int, tuple[tuple[int, ...], ...]] = {}
         tokens: dict[int, TokenCount] = {}
         for block in calibration.walk(model):
@@ -53,20 +55,21 @@ class HCSMoE(KeepBudget, Method):
 
 
 def clusters(outputs: Tensor, tokens: TokenCount, count: int) -> tuple[tuple[int, ...], ...]:
-    """`count` groups of a layer's experts, the most used of each first.
+    """Return `count` groups of a layer's experts, the most used of each first.
 
     Args:
         outputs: Mean output of each expert, fp64 [base experts, hidden].
-        tokens: Those routed to each expert.
-        count: How many groups; fewer than there are experts.
+        tokens: Number of tokens routed to each expert.
+        count: Number of groups; fewer than there are experts.
     """
     experts = list(tokens.experts)
     tree = linkage(outputs[experts].numpy(), method="average", metric="euclidean")
-    found: dict[int, list[int]] = {}
+    groups: dict[int, list[int]] = {}
     # fcluster's "maxclust" would give fewer groups where distances tie.
     for expert, label in zip(experts, cut_tree(tree, count)[:, 0].tolist(), strict=True):
-        found.setdefault(label, []).append(expert)
+        groups.setdefault(label, []).append(expert)
     used = tokens.count.tolist()
     return tuple(
-        tuple(sorted(group, key=lambda expert: (-used[expert], expert))) for group in found.values()
+        tuple(sorted(group, key=lambda expert: (-used[expert], expert)))
+        for group in groups.values()
     )

@@ -7,12 +7,16 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from harness.calibration.statistics.similarity import Similarity
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import DropBudget
-from harness.model.edits import DropMoE, Edit
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    DropBudget,
+    DropMoE,
+    Edit,
+    Method,
+    MoEModel,
+    Note,
+    Similarity,
+)
 
 
 class LayerDrop(DropBudget, Method):
@@ -32,7 +36,8 @@ class LayerDrop(DropBudget, Method):
     reference: ClassVar[str] = "He et al. 2024, arXiv 2406.02500: highest cos(h, h + MoE(norm(h)))"
 
     score: Literal["norm-moe", "moe"] = "norm-moe"
-    """With the norm and the residual, or the MoE layer alone."""
+    """Similarity that ranks the layers: with the norm and the residual, or of the MoE layer
+    alone."""
     rescore: bool = False
     """Drop one layer at a time, and take the similarities of those left again, through the model
     as it is, after each: one pass per layer dropped."""
@@ -65,13 +70,13 @@ class LayerDrop(DropBudget, Method):
     def _similarities(
         self, model: MoEModel, calibration: Calibration, layers: list[int]
     ) -> dict[int, float]:
-        found = {}
+        similar = {}
         for block in calibration.walk(model):
             if block.index in layers:
                 cosines = block.collect(Similarity(bf16=self.bf16_similarity))
                 total = cosines.residual if self.score == "norm-moe" else cosines.layer
-                found[block.index] = self._mean(total, cosines.tokens)
-        return found
+                similar[block.index] = self._mean(total, cosines.tokens)
+        return similar
 
     def _mean(self, total: Tensor, tokens: Tensor) -> float:
         mean = total / tokens.clamp_min(1)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from harness.method.contract import Method
+from harness.method import Method
 from harness.peers.peer import LLM_COMPRESSOR, Peer
 from harness.peers.peer_method import PeerMethod
 
@@ -32,17 +32,16 @@ class LLMCompressor(PeerMethod, Method):
     }
 
     version: str = LLM_COMPRESSOR.version
-    """Of the library; another one that is found is refused, for it may give other results."""
+    """Version of the library; another one is refused, for it may give other results."""
     act_order: bool = True
-    """GPTQ: columns by descending diagonal of H; the grids are those of the weights as they
-    were."""
+    """Take GPTQ's columns by descending diagonal of H, with grids of the weights as they were."""
     damping: float | None = Field(default=None, gt=0, lt=1)
-    """GPTQ: added to H's diagonal, as a fraction of its mean; None for the library's."""
+    """Damping that GPTQ adds to H's diagonal, as a fraction of its mean; None for the library's."""
     all_experts: bool = True
-    """Every expert sees all tokens, not only those routed to it."""
+    """Show every expert all tokens, not only those routed to it."""
 
     def own_options(self) -> dict[str, Any]:
-        """Arguments of the library's modifiers."""
+        """Return the arguments of the library's modifiers."""
         gptq: dict[str, Any] = {"actorder": "static" if self.act_order else None}
         if self.damping is not None:
             gptq["dampening_frac"] = self.damping

@@ -7,14 +7,18 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.calibration.statistics.routing import RouterSimilarity, TokenCount
-from harness.calibration.walk import Calibration
-from harness.errors import Refused
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, MergeExperts
-from harness.model.layers.experts import NOWHERE
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    KeepBudget,
+    MergeExperts,
+    Method,
+    MoEModel,
+    Note,
+    Refused,
+    RouterSimilarity,
+    TokenCount,
+)
 
 
 class MSMoE(KeepBudget, Method):
@@ -37,15 +41,13 @@ class MSMoE(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one MergeExperts per MoE layer that has experts to merge."""
-        total = 0
         for block in model.moe_blocks():
-            rows = [row for row in block.rows if row != NOWHERE]
-            if len(rows) > len(block.experts):
+            if sum(row in block.experts for row in block.rows) > len(block.experts):
                 raise Refused(
                     f"block {block.index} has merged experts, to which several rows of the router "
                     "lead; m-smoe compares single rows, use it before other merging."
                 )
-            total += self.kept(len(block.experts), 1, where=f"block {block.index}")
+        total = sum(self.plan(model, least=1).values())
         similarities: dict[int, RouterSimilarity] = {}
         tokens: dict[int, TokenCount] = {}
         for block in calibration.walk(model):
@@ -66,10 +68,14 @@ class MSMoE(KeepBudget, Method):
 
 
 def dominant(tokens: Mapping[int, TokenCount], total: int) -> dict[int, list[int]]:
-    """Block to its dominant experts, most used first: `total` of all blocks, one of each at least.
+    """Return the dominant experts of every block, most used first.
 
     Of a tie, experts higher up in their own layer come first, then those of earlier blocks: without
     tokens all layers get equally many.
+
+    Args:
+        tokens: Tokens routed to each expert, by block.
+        total: Number of dominant experts of all blocks together, at least one of each.
     """
     ranked: list[tuple[float, int, int, int]] = []  # (-usage, place, block, expert)
     for index, counts in tokens.items():
@@ -86,7 +92,13 @@ def dominant(tokens: Mapping[int, TokenCount], total: int) -> dict[int, list[int
 def joined(
     leaders: list[int], experts: tuple[int, ...], cosines: Tensor
 ) -> tuple[tuple[int, ...], ...]:
-    """Each leader with the experts most similar to it, the leader first."""
+    """Return each leader with the experts most similar to it, the leader first.
+
+    Args:
+        leaders: Dominant experts of a layer.
+        experts: All experts of the layer.
+        cosines: Cosine of the router logits of every two experts, fp64 [base, base].
+    """
     members = {leader: [leader] for leader in leaders}
     for expert in experts:
         if expert not in members:

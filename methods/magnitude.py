@@ -7,11 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.sparsity import Sparsity, below
-from harness.model.edits import Edit, SetWeights
-from harness.model.view import MoEModel
+from harness.method import Calibration, Edit, Method, MoEModel, Note, SetWeights, Sparsity, below
 
 
 class Magnitude(Sparsity, Method):

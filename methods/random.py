@@ -1,4 +1,4 @@
-"""The baseline that every expert-pruning method has to beat."""
+"""Random pruning: the baseline that every expert-pruning method has to beat."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, KeepExperts
-from harness.model.view import MoEModel
+from harness.method import Calibration, Edit, KeepBudget, KeepExperts, Method, MoEModel, Note
 
 
 class Random(KeepBudget, Method):
@@ -22,10 +18,10 @@ class Random(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one KeepExperts per MoE layer."""
+        kept = self.plan(model)
         generator = torch.Generator().manual_seed(self.seed)
         for block in model.moe_blocks():
-            count = len(block.experts)
-            kept = self.kept(count, block.top_k, where=f"block {block.index}")
-            places = torch.randperm(count, generator=generator)[:kept].sort().values
+            order = torch.randperm(len(block.experts), generator=generator)
+            places = order[: kept[block.index]].sort().values
             experts = tuple(block.experts[place] for place in places.tolist())
             yield KeepExperts(block=block.index, experts=experts)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from harness.calibration.passes.saliency import highest, saliencies
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, KeepExperts
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    KeepBudget,
+    Method,
+    MoEModel,
+    Note,
+    keep_highest,
+    saliencies,
+)
 
 
 class Reap(KeepBudget, Method):
@@ -36,18 +40,13 @@ class Reap(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the scores, and KeepExperts for every layer that loses some."""
-        kept = {
-            block.index: self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
-            for block in model.moe_blocks()
-        }
+        kept = self.plan(model)
         renormalise = self.renormalise
         if renormalise is None:
             renormalise = model.family.renormalises(model.config)
         scores = {}
-        for index, one in saliencies(model, calibration).items():
-            total = one.weighted_renormalised if renormalise else one.weighted
-            scores[index] = one.of_experts(one.per_token(total))
+        for index, saliency in saliencies(model, calibration).items():
+            total = saliency.weighted_renormalised if renormalise else saliency.weighted
+            scores[index] = saliency.of_experts(saliency.per_token(total))
         yield Note(name="reap.scores", data=scores)
-        for index, layer in scores.items():
-            if kept[index] < len(layer):
-                yield KeepExperts(block=index, experts=highest(layer, kept[index]))
+        yield from keep_highest(scores, kept)

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.quantization.options import Rounding, rounded
-from harness.model.edits import Edit, QuantizeWeights
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    Method,
+    MoEModel,
+    Note,
+    QuantizeWeights,
+    Rounding,
+    rounded,
+)
 
 
 class RTN(Rounding, Method):

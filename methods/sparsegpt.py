@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.calibration.statistics.inputs import Covariances
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.inverse import inverse_factor
-from harness.method.sparsity import Sparsity, below, lowest
-from harness.model.edits import Edit, SetWeights
-from harness.model.view import Block, MoEModel
+from harness.method import (
+    Block,
+    Calibration,
+    Covariances,
+    Edit,
+    Method,
+    MoEModel,
+    Note,
+    Propagate,
+    SetWeights,
+    Sparsity,
+    below,
+    inverse_factor,
+    lowest,
+)
 
 
 class SparseGPT(Sparsity, Method):
@@ -27,7 +35,7 @@ class SparseGPT(Sparsity, Method):
     from 0, or n of every m consecutive inputs, chosen when the first of the m is reached. Each
     column's error e = (W_j - W'_j) / U_jj is taken from the columns after it: W -= e U_j.
     A block of the model is pruned from the statistics of its unpruned self; later ones see it
-    pruned.
+    pruned, unless `propagate = "original"`, as in C-MoE.
 
     Deviations: the factor 2 / n of H cancels and is left out. U comes from one Cholesky
     factorisation of H with its rows and columns reversed, not from that of an inverse. Where
@@ -43,11 +51,10 @@ class SparseGPT(Sparsity, Method):
     )
 
     damping: float = Field(default=0.01, gt=0, le=1)
-    """Added to H's diagonal, as a fraction of its mean ("percdamp")."""
+    """Damping added to H's diagonal, as a fraction of its mean ("percdamp")."""
     columns: int = Field(default=128, ge=1)
-    """Columns per block ("blocksize")."""
-    propagate: Literal["pruned", "original"] = "pruned"
-    """What later blocks see: the pruned blocks before them, or, as in C-MoE, the original ones."""
+    """Number of columns per block ("blocksize")."""
+    propagate: Propagate = "edited"
 
     @model_validator(mode="after")
     def _groups_fit(self) -> Self:
@@ -58,9 +65,7 @@ class SparseGPT(Sparsity, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one SetWeights per block that has a target."""
         parts = self.parts(model)
-        follow: Literal["edited", "original"]
-        follow = "edited" if self.propagate == "pruned" else "original"
-        for block in calibration.walk(model, follow=follow):
+        for block in calibration.walk(model, follow=self.propagate):
             if block.matrices(*parts):
                 moments = block.collect(Covariances(*parts)).sums
                 yield SetWeights.of(block.index, self._pruned(block, moments))

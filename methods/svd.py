@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
+from harness.method import Calibration, Edit, LowRank, Method, MoEModel, Note, TargetedRanks
 from harness.method.low_rank.whitening import factors
-from harness.method.ranks import TargetedRanks
-from harness.model.edits import Edit, LowRank
-from harness.model.view import MoEModel
 
 
 class SVD(TargetedRanks, Method):
@@ -26,7 +22,7 @@ class SVD(TargetedRanks, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one LowRank per block that has a target."""
-        plan = self.planned(model)
+        plan = self.plan(model)
         for block in model.blocks:
             if block.index in plan:
                 ranks = plan[block.index].items()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.low_rank.factored import factored
-from harness.method.ranks import TargetedRanks
-from harness.model.edits import Edit
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    Method,
+    MoEModel,
+    Note,
+    Propagate,
+    TargetedRanks,
+    factored,
+)
 
 
 class SVDLLM(TargetedRanks, Method):
@@ -23,9 +27,12 @@ class SVDLLM(TargetedRanks, Method):
     A `ratio` is cut off to a rank as in the authors' code, int(m n (1 - ratio) / (m + n)), for
     matching their models; it removes never less than asked.
 
+    A block's inputs are those of the original model, as in the authors' code, unless `propagate =
+    "edited"`.
+
     Deviations: the paper's second step, which fits the factors anew to a compressed prefix, is not
-    done (`propagate = "compressed"` whitens on such inputs instead), nor its fine-tuning. Attention
-    is left alone unless targeted; there k follows each matrix's own shape, where the authors' code
+    done (`propagate = "edited"` whitens on such inputs instead), nor its fine-tuning. Attention is
+    left alone unless targeted; there k follows each matrix's own shape, where the authors' code
     gives k and v projections the rank of a square matrix. An expert that no token reached gets the
     plain SVD. Covariances of half-precision models are summed in fp32, of others in fp64.
     """
@@ -33,17 +40,12 @@ class SVDLLM(TargetedRanks, Method):
     name: ClassVar[str] = "svd-llm"
     reference: ClassVar[str] = "Wang et al. 2024, arXiv 2403.07378: least ||(W - u v) X||_F"
 
-    propagate: Literal["original", "compressed"] = "original"
-    """Inputs of a block: of the model as it was, as in the authors' code, or through the blocks
-    compressed so far."""
+    propagate: Propagate = "original"
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one LowRank per block that has a target."""
-        plan = self.planned(model)
-        follow: Literal["original", "edited"] = (
-            "original" if self.propagate == "original" else "edited"
-        )
-        for block in calibration.walk(model, follow=follow):
+        plan = self.plan(model)
+        for block in calibration.walk(model, follow=self.propagate):
             if block.index in plan:
                 yield factored(block, plan[block.index])
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import ClassVar
 
-from harness.calibration.passes.importance import leave_one_out
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, KeepExperts
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    KeepBudget,
+    Method,
+    MoEModel,
+    Note,
+    keep_highest,
+    leave_one_out,
+)
 
 
 class TopLoss(KeepBudget, Method):
@@ -28,14 +32,7 @@ class TopLoss(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the importance, then one KeepExperts per MoE layer."""
-        kept = {
-            block.index: self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
-            for block in model.moe_blocks()
-        }
+        kept = self.plan(model)
         importance = leave_one_out(model, calibration)
         yield Note(name="moe-i2.importance", data=importance.table())
-        for index, losses in importance.losses.items():
-            dropped = sorted(losses, key=losses.__getitem__)[: len(losses) - kept[index]]
-            if dropped:
-                left = tuple(expert for expert in losses if expert not in dropped)
-                yield KeepExperts(block=index, experts=left)
+        yield from keep_highest(importance.losses, kept)

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from pydantic import model_validator
 from torch import Tensor
 
-from harness.calibration.statistics.inputs import InputNorms
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.sparsity import Sparsity, lowest
-from harness.model.edits import Edit, SetWeights
-from harness.model.view import MoEModel
+from harness.method import (
+    Calibration,
+    Edit,
+    InputNorms,
+    Method,
+    MoEModel,
+    Note,
+    Propagate,
+    SetWeights,
+    Sparsity,
+    lowest,
+)
 
 TOLERANCE = 1e-3
-"""Of the variant's bisection: on the sparsity reached and on alpha."""
+"""Tolerance of the variant's bisection, on the sparsity reached and on alpha."""
 
 
 class Wanda(Sparsity, Method):
@@ -28,7 +34,7 @@ class Wanda(Sparsity, Method):
     n:m: the n smallest of every m consecutive inputs. With `variant`, every row loses its smallest
     weights up to a share alpha of the row's summed metric, with one alpha per matrix, found by
     bisection, that gives the sparsity asked for. A block is pruned from the statistics of its
-    unpruned self; later blocks see it pruned.
+    unpruned self; later blocks see it pruned, unless `propagate = "original"`, as in C-MoE.
 
     Deviations: for a matrix that no calibration token reached the magnitude alone decides.
     Attention is left alone unless targeted; the authors' code prunes every linear layer, on
@@ -40,8 +46,7 @@ class Wanda(Sparsity, Method):
 
     variant: bool = False
     """The paper's variant: a share of every row's summed metric instead of a count per row."""
-    propagate: Literal["pruned", "original"] = "pruned"
-    """What later blocks see: the pruned blocks before them, or, as in C-MoE, the original ones."""
+    propagate: Propagate = "edited"
 
     @model_validator(mode="after")
     def _variant_is_unstructured(self) -> Self:
@@ -52,9 +57,7 @@ class Wanda(Sparsity, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one SetWeights per block that has a target."""
         parts = self.parts(model)
-        follow: Literal["edited", "original"]
-        follow = "edited" if self.propagate == "pruned" else "original"
-        for block in calibration.walk(model, follow=follow):
+        for block in calibration.walk(model, follow=self.propagate):
             chosen = block.matrices(*parts)
             if not chosen:
                 continue
@@ -84,7 +87,7 @@ class Wanda(Sparsity, Method):
 
 
 def by_mass(scores: Tensor, sparsity: float) -> Tensor:
-    """Marks the lowest scores of every row up to a share alpha of the row's sum, bool.
+    """Mark the lowest scores of every row up to a share alpha of the row's sum, bool.
 
     Bisection on alpha from .4 in [0, .8] until the sparsity is met to `TOLERANCE`, as in the
     authors' code; a sparsity that .8 of the mass does not reach ends near .8.
@@ -102,12 +105,12 @@ def by_mass(scores: Tensor, sparsity: float) -> Tensor:
         return (scores <= largest) & (count > 0)
 
     low, alpha, high = 0.0, 0.4, 0.8
-    found = marked(alpha)
+    zeroed = marked(alpha)
     while not scores.is_meta and high - low >= TOLERANCE:
-        reached = float(found.float().mean())
+        reached = float(zeroed.float().mean())
         if abs(reached - sparsity) <= TOLERANCE:
             break
         low, high = (low, alpha) if reached > sparsity else (alpha, high)
         alpha = (low + high) / 2
-        found = marked(alpha)
-    return found
+        zeroed = marked(alpha)
+    return zeroed

@@ -1,1 +1,4 @@
-"""The basis of a method's decisions: tokens, walks over the blocks, statistics taken on them."""
+"""The basis of a method's decisions: tokens, walks over the blocks, statistics taken on them.
+
+Imports data, errors, model, reference.
+"""

@@ -39,11 +39,19 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            typer.echo(f"moebench: {error}", err=True)
+            typer.echo(f"moebench: {self._option(ctx, error.argument)}{error}", err=True)
             raise typer.Exit(USER_ERROR) from None
         except KeyboardInterrupt:
             typer.echo("moebench: interrupted.", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+    def _option(self, ctx: Any, argument: str) -> str:
+        """The verb's option that gives an argument, as a sentence begins with it."""
+        verb = self.commands.get(ctx.invoked_subcommand or "")
+        for parameter in verb.params if verb else ():
+            if parameter.name == argument:
+                return f"{parameter.opts[0]}: "
+        return ""
 
 
 app = typer.Typer(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import DTYPES, DataRoot, DType, say
-from harness.errors import UserError, nearest
+from harness.cli.options import DataRoot, DType, check_dtype, say, say_phase
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.plan.forms import CalibrationForm
     from harness.plan.suite import Step
+    from harness.records.protocol import Protocol
 
 EXAMPLE = (
     "Example: moebench compress --model reference/mixtral --method eep --set keep=4 --out small"
@@ -27,13 +28,14 @@ def add(app: typer.Typer) -> None:
 
 
 def compress(
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Reference name, folder, or hub id.")],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Reference name, folder or hub id.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the artifact.")],
     method: Annotated[
         str | None, typer.Option(metavar="NAME", help="A method, or path/to/file.py:Class.")
     ] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="OPTION=VALUE", help="Of the method.")
+        list[str] | None,
+        typer.Option("--set", metavar="OPTION=VALUE", help="Option of the method; repeatable."),
     ] = None,
     recipe: Annotated[
         Path | None,
@@ -46,10 +48,15 @@ def compress(
         int | None, typer.Option(min=0, help="Calibration sequences; else the corpus's own.")
     ] = None,
     length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens of each; else the corpus's own.")
+        int | None,
+        typer.Option(min=1, help="Tokens per calibration sequence; else the corpus's own."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sequences per batch.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, help="Of the method and the calibration draw.")] = 0,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Calibration sequences per forward pass.")
+    ] = 8,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the method and of the calibration draw.")
+    ] = 0,
     dtype: DType = "float32",
     data_root: DataRoot = None,
     streaming: Annotated[
@@ -58,17 +65,16 @@ def compress(
 ) -> None:
     """Compress a model and save it as an artifact, which `moebench evaluate` and suites take.
 
-    Prints what became of the parameters. The calibration options are the default of a recipe's
-    steps.
+    The artifact is that of a suite's cell with the same steps and seed, to the bit. The
+    calibration options hold for the steps of a recipe that name no calibration.
     """
     from harness.plan.forms import CalibrationForm
 
     if (method is None) == (recipe is None):
         raise UserError("give either --method or --recipe.")
-    if dtype not in DTYPES:
-        raise UserError(
-            f"--dtype {dtype!r} is none of {', '.join(DTYPES)}.{nearest(dtype, DTYPES)}"
-        )
+    from harness.records.protocol import Protocol
+
+    protocol = Protocol(dtype=check_dtype(dtype))
     if out.exists():
         raise UserError(f"--out {out} exists already; name a new folder.")
     form = CalibrationForm(
@@ -78,13 +84,13 @@ def compress(
         steps = from_file(recipe, form)
     else:
         steps = [from_options(method or "", set_ or [], form)]
-    for name, value in carry_out(model, steps, seed, dtype, data_root, out, streaming=streaming):
+    for name, value in carry_out(model, steps, seed, protocol, data_root, out, streaming=streaming):
         typer.echo(f"{name:<12} {value}")
     say(f"Wrote {out}. Next: moebench evaluate {out}")
 
 
 def from_file(path: Path, form: CalibrationForm) -> Sequence[Step]:
-    """The checked steps of a recipe file."""
+    """Return the checked steps of a recipe file."""
     from harness.plan.check import check_calibration, check_step
     from harness.plan.suite import Suite
 
@@ -97,7 +103,7 @@ def from_file(path: Path, form: CalibrationForm) -> Sequence[Step]:
 
 
 def from_options(method: str, settings: Sequence[str], form: CalibrationForm) -> Step:
-    """One step from `--method` and `--set`, its names checked."""
+    """Return one step from `--method` and `--set`, its names checked."""
     from harness.calibration.corpora.draw import CORPORA
     from harness.errors import unknown
     from harness.method import registry
@@ -113,7 +119,7 @@ def from_options(method: str, settings: Sequence[str], form: CalibrationForm) ->
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """The option and value of `option=value`; the value as TOML writes it, or else a string."""
+    """Split `option=value`; the value is read as TOML writes it, or else is a string."""
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise UserError(f"--set {text!r} is not of the form option=value.")
@@ -127,32 +133,36 @@ def carry_out(
     ref: str,
     steps: Sequence[Step],
     seed: int,
-    dtype: Any,
+    protocol: Protocol,
     data_root: Path | None,
     out: Path,
     *,
     streaming: bool = False,
 ) -> list[tuple[str, str]]:
-    """Compress and save; name and value of what it came to."""
-    from harness.measure.size import artifact_bytes
-    from harness.model.files.identity import describe
+    """Compress and save as a suite's cell does; return names and values that sum it up."""
     from harness.places import cache_folder, data_root_of, prepare_environment
-    from harness.plan.cell import Cell, resolve
-    from harness.plan.suite import Recipe
-    from harness.records.protocol import Protocol
-    from harness.run.compressing import compress_to
-    from harness.run.job import Job
 
     prepare_environment([ref], data_root)
-    protocol = Protocol(dtype=dtype)
-    resolved = resolve(Recipe("", tuple(steps), (seed,)), seed)
-    cell = Cell("", describe(ref), "", resolved, seed, protocol, "")
-    data = data_root_of(ref, data_root)
-    job = Job(cell, data, out.parent, cache_folder(), streaming)
-    found = compress_to(out, job, lambda phase: say(f"{phase} ..."))
-    for warning in found.warnings:
+
+    from harness.measure.size import artifact_bytes
+    from harness.plan.cell import resolve
+    from harness.run.compressing import Places, compress_to
+    from harness.run.preparing import prepare_process
+
+    prepare_process(seed=seed, threads=protocol.threads)
+    places = Places(data_root_of(ref, data_root), cache_folder())
+    compression = compress_to(
+        out,
+        ref,
+        resolve(steps, seed),
+        protocol,
+        places,
+        say=say_phase,
+        streaming=streaming,
+    )
+    for warning in compression.warnings:
         say(f"warning: {warning}")
-    rows = [("edits", str(len(found.edits)))]
-    for step in found.recipe:
+    rows = [("edits", str(len(compression.edits)))]
+    for step in compression.recipe:
         rows.append(("step", f"{step.method}, {step.seconds or 0:.1f} s"))
     return [*rows, ("bytes", f"{artifact_bytes(out):,}"), ("artifact", str(out))]

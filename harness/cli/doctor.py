@@ -29,7 +29,7 @@ def findings(results: Path) -> Iterator[tuple[str, str]]:
     from harness.model.quantized import native
     from harness.peers.peer import PEERS
     from harness.places import cache_folder
-    from harness.run.models import device
+    from harness.run.opening import device
 
     found = environment(device=device())
     yield "python", f"{found.python} on {found.platform}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DataRoot, DType, dtype_named, names_in, say
+from harness.cli.options import DataRoot, DType, check_dtype, names_in, say_phase
 from harness.errors import unknown
 
 if TYPE_CHECKING:
@@ -26,53 +26,52 @@ def add(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Reference name, folder, artifact, or hub id.")
+        str, typer.Argument(metavar="MODEL", help="Reference name, folder, artifact or hub id.")
     ],
-    tasks: Annotated[
-        str, typer.Option(metavar="A,B", help="Tasks, as lm-eval spells them; the eight without.")
-    ] = "",
+    tasks: Annotated[str, typer.Option(metavar="A,B", help="Tasks, as lm-eval spells them.")] = "",
     perplexity: Annotated[
-        str, typer.Option(metavar="X,Y", help="Perplexity protocols; see moebench list protocols.")
+        str, typer.Option(metavar="X,Y", help="Perplexities; see moebench list protocols.")
     ] = "",
     data_root: DataRoot = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Items per task.")] = None,
-    shots: Annotated[int, typer.Option(min=0, help="Few-shot examples.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Evaluate the first N items of each task.", metavar="N"),
+    ] = None,
+    shots: Annotated[int, typer.Option(min=0, help="Few-shot examples per question.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences per forward pass.")] = 16,
     dtype: DType = "float32",
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, with all digits.")] = False,
 ) -> None:
     """Evaluate a model, and print the numbers.
 
-    Without --tasks and --perplexity it is the eight zero-shot tasks, WikiText-2 and PTB.
+    A suite's cell has the same numbers. Without --tasks and --perplexity, the eight zero-shot
+    tasks are evaluated, and the perplexities of WikiText-2 and PTB.
     """
     from harness.records.protocol import Protocol
 
     default = Protocol()
     nothing_asked = not tasks and not perplexity
     wanted = default.tasks if nothing_asked else tuple(names_in(tasks))
-    measures = default.perplexity if nothing_asked else tuple(names_in(perplexity))
-    check_names(wanted, measures)
+    texts = default.perplexity if nothing_asked else tuple(names_in(perplexity))
+    check_names(wanted, texts)
     protocol = Protocol(
         tasks=wanted,
         average=(),
-        perplexity=measures,
+        perplexity=texts,
         limit=limit,
         shots=shots,
         batch_size=batch_size,
+        dtype=check_dtype(dtype),
     )
-    found, perplexities = numbers(model, protocol, dtype, data_root)
+    results, perplexities = numbers(model, protocol, data_root)
     if json:
-        typer.echo(
-            json_.dumps(
-                {
-                    "tasks": {name: task.model_dump() for name, task in found.items()},
-                    "perplexity": {name: one.model_dump() for name, one in perplexities.items()},
-                },
-                indent=1,
-            )
-        )
+        data = {
+            "tasks": {name: result.model_dump() for name, result in results.items()},
+            "perplexity": {name: result.model_dump() for name, result in perplexities.items()},
+        }
+        typer.echo(json_.dumps(data, indent=1))
         return
-    for line in table(found, perplexities):
+    for line in table(results, perplexities):
         typer.echo(line)
 
 
@@ -89,45 +88,32 @@ def check_names(tasks: tuple[str, ...], perplexity: tuple[str, ...]) -> None:
 
 
 def numbers(
-    ref: str, protocol: Protocol, dtype: str, data_root: Path | None
+    ref: str, protocol: Protocol, data_root: Path | None
 ) -> tuple[dict[str, TaskResult], dict[str, PerplexityResult]]:
-    """Tasks and perplexities of a model."""
+    """Measure the tasks and perplexities of a model as a suite's cell does."""
     from harness.places import data_root_of, prepare_environment
 
     prepare_environment([ref], data_root)
 
-    from harness.data import DataRoot as Data
-    from harness.evaluate.perplexity import perplexity
-    from harness.evaluate.tasks import evaluate_tasks
-    from harness.model.files.opening import open_model
-    from harness.run.models import device
+    from harness.run.evaluating import evaluate_tasks, measure_perplexities
+    from harness.run.opening import open_stored
+    from harness.run.preparing import prepare_process
 
-    data = Data(data_root_of(ref, data_root))
-    say("loading the model ...")
-    model = open_model(ref, dtype=dtype_named(dtype), device=device())
-    say("evaluating ...")
-    tasks, _ = evaluate_tasks(
-        model.lm,
-        model.tokenizer,
-        protocol.tasks,
-        data=data,
-        shots=protocol.shots,
-        limit=protocol.limit,
-        batch_size=protocol.batch_size,
-    )
-    return tasks, {
-        name: perplexity(model.lm, model.tokenizer, name, data=data, batch_size=protocol.batch_size)
-        for name in protocol.perplexity
-    }
+    prepare_process(seed=0, threads=protocol.threads)
+    say_phase("loading the model")
+    model = open_stored(ref, protocol)
+    root = data_root_of(ref, data_root)
+    tasks, _ = evaluate_tasks(model, protocol, data_root=root, say=say_phase)
+    return tasks, measure_perplexities(model, protocol, data_root=root, say=say_phase)
 
 
 def table(tasks: dict[str, TaskResult], perplexity: dict[str, PerplexityResult]) -> Iterator[str]:
-    """One line per number."""
+    """Yield one line per number."""
     for name, task in tasks.items():
         for metric, value in sorted(task.metrics.items()):
             error = task.stderr.get(metric)
             spread = "" if error is None else f" ± {error:.4f}"
             yield f"{name:<16} {metric:<12} {value:.4f}{spread}  ({task.items} items)"
-    for name, one in perplexity.items():
-        note = f", {one.note}" if one.note else ""
-        yield f"{name:<16} {'perplexity':<12} {one.value:.4f}  ({one.tokens} tokens{note})"
+    for name, result in perplexity.items():
+        note = f", {result.note}" if result.note else ""
+        yield f"{name:<16} {'perplexity':<12} {result.value:.4f}  ({result.tokens} tokens{note})"

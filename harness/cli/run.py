@@ -24,19 +24,26 @@ def run(
     models: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="MODEL", help="In place of the suite's; repeatable. 'reference': all of them."
+            metavar="MODEL",
+            help="Model in place of the suite's; repeatable. 'reference': all reference models.",
         ),
     ] = None,
     only: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Part of a row, a model, or a cell id's start."),
+        typer.Option(metavar="PATTERN", help="Run only the cells whose row, model or id fits."),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Items per task; gives cells of their own.")
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Evaluate the first N items of each task; in other cells.",
+        ),
     ] = None,
     data_root: DataRoot = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would run and be refused; run nothing.")
+        bool,
+        typer.Option("--dry-run", help="Print what each cell would do; run nothing."),
     ] = False,
     keep_artifacts: Annotated[
         bool, typer.Option("--keep-artifacts", help="Leave the compressed models in the results.")

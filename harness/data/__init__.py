@@ -1,4 +1,7 @@
-"""Data sets by hub id, from a local data root or from the hub."""
+"""Data sets by hub id, from a local data root or from the hub.
+
+Imports errors.
+"""
 
 from harness.data.root import DataRoot, hub_errors
 

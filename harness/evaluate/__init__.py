@@ -1,1 +1,4 @@
-"""Zero-shot tasks through lm-eval, and perplexity with named protocols."""
+"""Zero-shot tasks through lm-eval, and perplexity with named protocols.
+
+Imports data, errors, records.
+"""

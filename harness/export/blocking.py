@@ -53,9 +53,7 @@ def check_structure(model: MoEModel, to: str) -> None:
     for block in model.blocks:
         kind = _structural(block)
         if kind is not None:
-            raise Refused(
-                f"--to {to}: {kind} in block {block.index} cannot be exported: {_WHY[kind]}."
-            )
+            raise Refused(f"{to}: {kind} in block {block.index} cannot be exported: {_WHY[kind]}.")
     routed = [block for block in model.blocks if block.experts]
     for block in routed:
         first = routed[0]
@@ -65,7 +63,7 @@ def check_structure(model: MoEModel, to: str) -> None:
         ):
             if mine != others:
                 raise Refused(
-                    f"--to {to}: keep_experts leaves {others} {what} in block {first.index} and "
+                    f"{to}: keep_experts leaves {others} {what} in block {first.index} and "
                     f"{mine} in block {block.index}, and a checkpoint has one number of them; "
                     "keep equally many in every block."
                 )
@@ -80,9 +78,9 @@ def check_plain(model: MoEModel) -> None:
     for linear in linears(model):
         if linear.scheme is not None:
             raise Refused(
-                f"--to hf: quantize_weights packs {linear.matrix.name} of block {linear.block}; "
-                "export --to compressed-tensors, gptq or awq, or give --dequantise to multiply "
-                "packed weights out."
+                f"hf: quantize_weights packs {linear.matrix.name} of block {linear.block}; "
+                "export to compressed-tensors, gptq or awq, or dequantise: multiply packed weights "
+                "out."
             )
 
 
@@ -98,7 +96,7 @@ def check_quantized(model: MoEModel, to: str, limits: Limits) -> None:
         for edit in model.edits:
             if isinstance(edit, QuantizeWeights) and edit.simulated:
                 why = f"quantize_weights with {edit.scheme.bits} bits is only simulated"
-        raise Refused(f"--to {to}: {why}; export --to hf.")
+        raise Refused(f"{to}: {why}; export to hf.")
     for linear in layers:
         if linear.scheme is not None:
             _check_shape(linear, linear.scheme, to, limits)
@@ -108,7 +106,7 @@ def check_quantized(model: MoEModel, to: str, limits: Limits) -> None:
 
 
 def _check_shape(linear: Linear, scheme: Scheme, to: str, limits: Limits) -> None:
-    where = f"--to {to}: quantize_weights of {linear.matrix.name} in block {linear.block}"
+    where = f"{to}: quantize_weights of {linear.matrix.name} in block {linear.block}"
     for what, value, known in (
         ("bits", scheme.bits, limits.bits),
         ("group", scheme.group, limits.groups),
@@ -132,7 +130,7 @@ def _check_schemes(layers: Sequence[Linear], to: str, limits: Limits) -> None:
         other = first.setdefault("" if limits.one_scheme else linear.matrix.part, linear)
         if other.scheme != linear.scheme:
             raise Refused(
-                f"--to {to}: quantize_weights has {_said(other)} and {_said(linear)}, and the "
+                f"{to}: quantize_weights has {_said(other)} and {_said(linear)}, and the "
                 f"format has one scheme for {'all' if limits.one_scheme else 'each part'}; "
                 "quantize them alike."
             )
@@ -148,7 +146,7 @@ def _check_fused(layers: Iterable[Linear], to: str) -> None:
             if (linear.scheme is None) != (together[0].scheme is None):
                 does, does_not = sorted([linear, together[0]], key=lambda one: one.scheme is None)
                 raise Refused(
-                    f"--to {to}: quantize_weights of block {linear.block} has "
+                    f"{to}: quantize_weights of block {linear.block} has "
                     f"{does.matrix.name} and not {does_not.matrix.name}, which readers hold as "
                     "one matrix; quantize both or neither."
                 )

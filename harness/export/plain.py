@@ -1,4 +1,4 @@
-"""A plain transformers checkpoint, where one can express the edits (`--to hf`)."""
+"""A plain transformers checkpoint, where one can express the edits (target "hf")."""
 
 from __future__ import annotations
 

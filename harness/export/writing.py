@@ -30,7 +30,7 @@ def export(model: MoEModel, folder: Path, to: str, *, dequantise: bool = False) 
             read back is not the model.
     """
     if to not in TARGETS:
-        raise unknown("target", to, TARGETS, where="--to")
+        raise unknown("target", to, TARGETS, argument="to")
     check_structure(model, to)
     if to == "hf" and not dequantise:
         check_plain(model)

@@ -1,1 +1,4 @@
-"""What the records say: against each other, an earlier run, and the papers."""
+"""What the records say: against each other, an earlier run, and the papers.
+
+Imports errors, papers, places, plan, records.
+"""

@@ -28,39 +28,40 @@ if TYPE_CHECKING:
 
 
 class Note(BaseModel):
-    """A diagnostic that a method yields; it is stored with the record."""
+    """Diagnostic that a method yields; it is stored with the record."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
+    """Name, as in "METHOD.scores"."""
     data: Any
-    """Anything JSON can hold."""
+    """Anything that JSON can hold."""
 
 
 class Method(BaseModel, ABC):
-    """A compression method. Its fields are its options; unknown options are refused."""
+    """Compression method. Its fields are its options; unknown options are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: ClassVar[str]
-    """As suites spell it."""
+    """Name, as suites spell it."""
     reference: ClassVar[str]
     """Paper and formula."""
 
     seed: int = 0
-    """The cell's seed unless the suite pins it."""
+    """Seed of all random draws; the cell's own unless the suite pins it."""
 
     def options(self) -> dict[str, Any]:
-        """Every option as JSON, the same in every process: sets come sorted.
+        """Return every option as JSON, the same in every process: sets come sorted.
 
         A set of strings is iterated in another order by each process; the identity of a cell must
         not follow it.
         """
-        found = self.model_dump(mode="json")
+        options = self.model_dump(mode="json")
         for name, value in self:
             if isinstance(value, (set, frozenset)):
-                found[name] = sorted(found[name])
-        return found
+                options[name] = sorted(options[name])
+        return options
 
     @abstractmethod
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:

@@ -8,18 +8,18 @@ from torch import Tensor
 from harness.errors import Refused
 
 MOST_DAMPING = 1e3
-"""Above it the moment is not a sum of squares: it holds infinities."""
+"""Damping from which on the moment is taken to hold infinities: it is no sum of squares."""
 
 
 def inverse_factor(moment: Tensor, damping: float) -> Tensor:
-    """U, upper triangular, with U^T U the inverse of the damped moment; [..., inputs, inputs].
+    """Return U, upper triangular, U^T U the inverse of the damped moment; [..., inputs, inputs].
 
     From one Cholesky factorisation of H with its rows and columns reversed. Where rounding makes H
     indefinite all the same, the damping of that matrix is raised tenfold until it is not.
 
     Args:
         moment: Sum of x x^T, or a stack of them, [..., inputs, inputs].
-        damping: What is added to the diagonal, as a fraction of its mean; an input that is always
+        damping: Number added to the diagonal, as a fraction of its mean; an input that is always
             zero gets 1 instead.
 
     Raises:

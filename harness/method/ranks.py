@@ -1,43 +1,45 @@
-"""How low a rank: a count, or the fraction of parameters removed."""
+"""Ranks of factored matrices: a count, or the fraction of parameters removed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field
 
 from harness.errors import Refused
-from harness.method.counts import _Budget, apportion
+from harness.method.budgets import Budget
+from harness.method.remainders import apportion
+from harness.method.targets import Targets
 
 if TYPE_CHECKING:
     from harness.model.editing.matrices import Matrix
     from harness.model.view import MoEModel
 
 
-class RankBudget(_Budget):
+class RankBudget(Budget):
     """Average rank per matrix, or the fraction of the matrices' parameters removed.
 
     Factors of rank r hold r (m + n) numbers in place of the m n of a matrix. Above m n / (m + n),
     a matrix's break-even rank, they are larger than the matrix; that is refused unless `larger`.
     """
 
+    counted: ClassVar[str] = "rank"
+
     rank: int | None = Field(default=None, ge=1)
-    """Rank per matrix, the average where ranks differ."""
+    """Rank of every matrix, the average where ranks differ."""
     multiple: int = Field(default=1, ge=1)
-    """Every rank is a multiple of this (hardware likes 8 or 16). What is cut off one rank goes to
-    another, so that ranks of a block differ by `multiple` where they would be equal."""
+    """Number that every rank is a multiple of (hardware likes 8 or 16). What is cut off one rank
+    goes to another, so that ranks of a block differ by `multiple` where they would be equal."""
     larger: bool = False
     """Allow ranks whose factors hold more than the matrix, up to its full rank."""
 
-    @model_validator(mode="after")
-    def _one_of(self) -> Self:
-        if (self.rank is None) == (self.ratio is None):
-            raise ValueError("give either rank or ratio")
-        return self
-
     def even(self, matrices: Sequence[Matrix], *, where: str) -> dict[str, int]:
-        """The rank of every matrix, by name; as equal as `multiple` lets them be.
+        """Return the rank of every matrix, by name; as equal as `multiple` lets them be.
+
+        Args:
+            matrices: Matrices of a block; those of one shape, up to transposition, share alike.
+            where: Name of the block, for the message.
 
         Raises:
             Refused: as `spread`.
@@ -45,21 +47,21 @@ class RankBudget(_Budget):
         alike: dict[tuple[int, ...], list[Matrix]] = {}
         for matrix in matrices:
             alike.setdefault(tuple(sorted(matrix.shape)), []).append(matrix)
-        found: dict[str, int] = {}
+        ranks: dict[str, int] = {}
         for group in alike.values():
             shares = self.spread(group, [1.0] * len(group), where=where)
-            found |= {matrix.name: rank for matrix, rank in zip(group, shares, strict=True)}
-        return {matrix.name: found[matrix.name] for matrix in matrices}
+            ranks |= {matrix.name: rank for matrix, rank in zip(group, shares, strict=True)}
+        return {matrix.name: ranks[matrix.name] for matrix in matrices}
 
     def spread(
         self, matrices: Sequence[Matrix], weights: Sequence[float], *, where: str
     ) -> list[int]:
-        """Ranks in proportion to `weights`, their sum the budget of all the matrices.
+        """Return ranks in proportion to `weights` that add up to the budget of all the matrices.
 
         Args:
-            matrices: Of one shape, up to transposition.
+            matrices: Matrices of one shape, up to transposition.
             weights: Positive; one per matrix.
-            where: The block, for the message.
+            where: Name of the block, for the message.
 
         Raises:
             Refused: as `check`, or `multiple` is more than a matrix's share.
@@ -76,7 +78,7 @@ class RankBudget(_Budget):
         return [share * self.multiple for share in shares]
 
     def check(self, matrices: Sequence[Matrix], *, where: str) -> None:
-        """See that the budget fits every matrix.
+        """Refuse a budget that does not fit every matrix.
 
         Raises:
             Refused: a rank below 1 or above the largest allowed; a matrix that is factors already.
@@ -86,18 +88,18 @@ class RankBudget(_Budget):
 
     def _check(self, matrix: Matrix, where: str) -> None:
         rows, columns = matrix.shape
-        what = f"{self._option}: {matrix.name} in {where}, {rows} x {columns},"
+        subject = f"{self._option}: {matrix.name} in {where}, {rows} x {columns},"
         # "attention.v" is a matrix; "attention.v.v", "experts.5.gate.v" are factors.
         if matrix.name.count(".") > (1 if matrix.expert is None else 2):
-            raise Refused(f"{what} is a factor already; decompose a matrix once.")
+            raise Refused(f"{subject} is a factor already; decompose a matrix once.")
         rank = self._average(matrix)
         if rank < 1:
-            raise Refused(f"{what} would be left with rank {rank}; remove less.")
+            raise Refused(f"{subject} would be left with rank {rank}; remove less.")
         if rank > min(rows, columns):
-            raise Refused(f"{what} has only rank {min(rows, columns)}; lower the rank.")
+            raise Refused(f"{subject} has only rank {min(rows, columns)}; lower the rank.")
         if rank > self._most(matrix):
             raise Refused(
-                f"{what} is smaller than its factors of rank {rank}; lower the rank to "
+                f"{subject} is smaller than its factors of rank {rank}; lower the rank to "
                 f"{self._most(matrix)} or less, or set larger = true."
             )
 
@@ -114,27 +116,16 @@ class RankBudget(_Budget):
         rows, columns = matrix.shape
         return min(rows, columns) if self.larger else rows * columns // (rows + columns)
 
-    @property
-    def _option(self) -> str:
-        return f"rank = {self.rank}" if self.rank else f"ratio = {self.ratio}"
-
 
 class TargetedRanks(RankBudget):
     """A rank budget for the matrices of some parts of every block."""
 
-    targets: frozenset[Literal["experts", "shared", "dense", "attention"]] | None = None
-    """Parts whose matrices are factored. By default the experts; in a model that never had any,
-    the dense MLPs."""
+    targets: Targets | None = None
+    """Parts of the block whose matrices are factored; by default the experts, or the MLP of a
+    dense model."""
 
-    @field_validator("targets")
-    @classmethod
-    def _some(cls, targets: frozenset[str] | None) -> frozenset[str] | None:
-        if targets is not None and not targets:
-            raise ValueError("targets is empty; name experts, shared, dense or attention")
-        return targets
-
-    def planned(self, model: MoEModel) -> dict[int, dict[str, int]]:
-        """The rank of every targeted matrix, by block and name; blocks without any are left out.
+    def plan(self, model: MoEModel) -> dict[int, dict[str, int]]:
+        """Return the rank of every targeted matrix, by block and name; only of blocks with any.
 
         Raises:
             Refused: no block has any, or as `spread`.

@@ -18,8 +18,8 @@ from harness.model.view import MoEModel
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step of a recipe, its calibration at hand."""
+class BoundStep:
+    """Step of a recipe, ready to run: the method built, its calibration at hand."""
 
     method: Method
     calibration: Calibration
@@ -27,15 +27,21 @@ class Step:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step said and what it cost."""
+    """Notes and cost of a step that was run."""
 
     notes: tuple[Note, ...]
+    """Notes that the method yielded, in order."""
     warnings: tuple[str, ...]
+    """Sentences for the user, one per block with experts that no calibration token reached."""
     seconds: float
+    """Wall-clock time of the step."""
 
 
-def compress(model: MoEModel, steps: Sequence[Step]) -> list[StepReport]:
-    """Compress `model` in place of what it was: its base tensors are never written.
+def compress(model: MoEModel, steps: Sequence[BoundStep]) -> list[StepReport]:
+    """Run the steps on `model`, one after the other; its base tensors are never written.
+
+    Returns:
+        A report per step.
 
     Raises:
         Refused: a method or an edit cannot be carried out; edits made before remain applied.
@@ -43,7 +49,7 @@ def compress(model: MoEModel, steps: Sequence[Step]) -> list[StepReport]:
     return [_run(model, step) for step in steps]
 
 
-def _run(model: MoEModel, step: Step) -> StepReport:
+def _run(model: MoEModel, step: BoundStep) -> StepReport:
     start = time.perf_counter()
     model.begin(_provenance(step))
     notes: list[Note] = []
@@ -71,7 +77,7 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
         yield item
 
 
-def _provenance(step: Step) -> str:
+def _provenance(step: BoundStep) -> str:
     method = step.method
     parts = [method.name, method.options(), source_sha256(type(method)), step.calibration.key]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,22 +1,20 @@
-"""How many weights to zero and where: what the methods that zero single weights share."""
+"""Options and masks of the methods that zero single weights."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.errors import Refused
-from harness.method.targets import targeted
+from harness.method.targets import TargetsOrRouter, targeted
 from harness.model.editing.matrices import Part
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.model.view import MoEModel
-
-Target = Literal["experts", "shared", "dense", "attention", "router"]
 
 
 class Sparsity(BaseModel):
@@ -27,8 +25,8 @@ class Sparsity(BaseModel):
     sparsity: float | None = Field(default=None, gt=0, lt=1)
     """Fraction of the weights that is zeroed."""
     pattern: str | None = None
-    """"n:m": n zeros in every m consecutive weights of a row ("2:4", "4:8")."""
-    targets: frozenset[Target] | None = None
+    """Pattern "n:m": n zeros in every m consecutive weights of a row ("2:4", "4:8")."""
+    targets: TargetsOrRouter | None = None
     """Parts of the block that are pruned; by default routed and shared experts, or the MLP of a
     dense model."""
     prune_router: bool = False
@@ -39,8 +37,6 @@ class Sparsity(BaseModel):
     def _consistent(self) -> Self:
         if (self.sparsity is None) == (self.pattern is None):
             raise ValueError("give either sparsity or pattern")
-        if self.targets is not None and not self.targets:
-            raise ValueError("targets is empty; name experts, shared, dense or attention")
         if self.targets and "router" in self.targets and not self.prune_router:
             raise ValueError("targets names the router; set prune_router = true to really prune it")
         if self.group and not 0 < self.group[0] < self.group[1]:
@@ -49,7 +45,7 @@ class Sparsity(BaseModel):
 
     @property
     def group(self) -> tuple[int, int] | None:
-        """(n, m) of the pattern; None without one."""
+        """Numbers (n, m) of the pattern; None without one."""
         if self.pattern is None:
             return None
         match = re.fullmatch(r"(\d+):(\d+)", self.pattern)
@@ -58,7 +54,7 @@ class Sparsity(BaseModel):
         return int(match[1]), int(match[2])
 
     def parts(self, model: MoEModel) -> tuple[Part, ...]:
-        """The parts to prune in this model.
+        """Return the parts to prune in this model.
 
         Raises:
             Refused: the model has none of a part that is named, or the pattern does not divide
@@ -80,7 +76,7 @@ class Sparsity(BaseModel):
                     )
 
     def in_groups(self, scores: Tensor) -> Tensor:
-        """Which weights the pattern zeroes: the n lowest scores of every m.
+        """Mark the weights that the pattern zeroes: the n lowest scores of every m.
 
         Args:
             scores: [outputs, inputs]; inputs divide by m.
@@ -94,13 +90,13 @@ class Sparsity(BaseModel):
 
 
 def lowest(scores: Tensor, count: int) -> Tensor:
-    """Marks the `count` lowest of the last dimension, bool; ties go to the first."""
+    """Mark the `count` lowest scores of the last dimension, bool; of a tie the first."""
     order = scores.sort(dim=-1, stable=True).indices[..., :count]
     return scores.new_zeros(scores.shape).bool().scatter(-1, order, True)
 
 
 def below(scores: Tensor, fraction: float) -> Tensor:
-    """Marks, over the whole tensor, the scores up to the int(size x fraction)-th, bool.
+    """Mark, over the whole tensor, the scores up to the int(size x fraction)-th, bool.
 
     Counted from 0 and included, as in the code of SparseGPT and Wanda: one more than the fraction,
     and every tie with it.

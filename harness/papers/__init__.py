@@ -1,1 +1,4 @@
-"""The numbers that papers printed, as data."""
+"""The numbers that papers printed, as data.
+
+Imports errors.
+"""

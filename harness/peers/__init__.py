@@ -1,1 +1,4 @@
-"""Other libraries as methods, each under an interpreter of its own."""
+"""Other libraries as methods, each under an interpreter of its own.
+
+Imports calibration, errors, export, method, model, places.
+"""

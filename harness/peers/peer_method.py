@@ -15,7 +15,8 @@ from harness.errors import Refused, UserError
 from harness.export.blocking import check_plain, check_structure
 from harness.export.configuration import configuration
 from harness.method.contract import Note
-from harness.method.quantization.options import Rounding, rounded
+from harness.method.quantization.grid import rounded
+from harness.method.quantization.rounding import Rounding
 from harness.model.editing.matrices import Part
 from harness.model.edits import Edit, QuantizeWeights, SetWeights
 from harness.model.view import Block, MoEModel
@@ -104,7 +105,7 @@ class PeerMethod(Rounding):
             check_plain(model)
             configuration(model)
         except Refused as error:
-            reason = str(error).removeprefix(f"--to {name}: ").removeprefix("--to hf: ")
+            reason = str(error).removeprefix(f"{name}: ").removeprefix("hf: ")
             raise Refused(f"{name} works on plain checkpoints only: {reason}") from error
 
     def _check_version(self) -> None:

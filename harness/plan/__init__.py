@@ -1,1 +1,4 @@
-"""From a TOML file to cells."""
+"""From a TOML file to cells.
+
+Imports calibration, errors, evaluate, method, model, papers, places, records, reference.
+"""

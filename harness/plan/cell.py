@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.places import data_identity, data_root_of
 from harness.plan.find import calibration_file
 from harness.plan.forms import CalibrationForm
-from harness.plan.suite import Recipe, Step, Suite
+from harness.plan.suite import Step, Suite
 from harness.records.protocol import Protocol
 from harness.records.record import FORMAT, CalibrationInfo, ModelInfo, Record, StepInfo
 from harness.records.store import PlannedCell
@@ -34,9 +34,9 @@ class CellStep:
     source: str
     """sha256 of the method's source."""
     calibration: CalibrationForm
-    """With the corpus's own numbers where the suite gives none."""
+    """Calibration of the step, with the corpus's own numbers where the suite gives none."""
     file: str = ""
-    """sha256 of the calibration text, where it is a file here."""
+    """sha256 of the calibration text where it is a local file; else empty."""
 
 
 @dataclass(frozen=True)
@@ -47,34 +47,30 @@ class Cell:
     model: ModelInfo
     row: str
     steps: tuple[CellStep, ...]
-    """Empty for the baseline."""
+    """Steps in their order; none for the baseline."""
     seed: int
     protocol: Protocol
     data: str
-    """Identity of the data, or nothing where it cannot be told cheaply."""
+    """Identity of the data; empty where it cannot be told cheaply."""
     id: str = field(init=False)
+    """First 16 hexadecimal digits of the hash of everything that determines the result."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", _identity(self))
 
     @property
-    def random(self) -> bool:
-        """Whether the model's weights are drawn at random."""
-        return self.model.weights == "random"
-
-    @property
     def name(self) -> str:
-        """As progress lines say it."""
+        """Model, recipe and seed in one line, for progress and errors."""
         return f"{self.model.ref}  {self.row}  seed {self.seed}"
 
     def planned(self) -> PlannedCell:
-        """The cell as the plan in the results folder has it."""
+        """Return the cell as the plan in the results folder has it."""
         return PlannedCell(id=self.id, model=self.model.ref, row=self.row, seed=self.seed)
 
     def record(
         self, status: Literal["ok", "failed", "refused"], seconds: float, **results: Any
     ) -> Record:
-        """The cell's record; `results` are the record's own fields."""
+        """Return the cell's record; `results` are the record's own fields."""
         results.setdefault("recipe", [step_info(step) for step in self.steps])
         return Record(
             cell=self.id,
@@ -93,7 +89,7 @@ class Cell:
 def step_info(
     step: CellStep, *, calibration: CalibrationInfo | None = None, seconds: float | None = None
 ) -> StepInfo:
-    """A step as its record has it; without a calibration where none was looked at."""
+    """Return a step as its record has it; without a calibration where none was looked at."""
     return StepInfo(
         method=step.method,
         options=dict(step.options),
@@ -110,7 +106,7 @@ def cells(
     limit: int | None = None,
     offline: bool = False,
 ) -> list[Cell]:
-    """All cells of a checked suite, the baseline of each model first.
+    """Return all cells of a checked suite, the baseline of each model first.
 
     Args:
         suite: The suite.
@@ -118,33 +114,36 @@ def cells(
             (reference models) or the hub.
         limit: Items per task, in place of the protocol's.
         offline: As for `harness.model.files.identity.describe`: for a dry run.
+
+    Raises:
+        UserError: a model cannot be had, or two recipes are the same cell.
     """
     from harness.model.files.identity import describe
 
     protocol = suite.protocol
     if limit is not None:
         protocol = protocol.model_copy(update={"limit": limit})
-    found = []
+    planned: list[Cell] = []
     for number, ref in enumerate(suite.models):
         try:
             model = describe(ref, offline=offline, random=suite.random)
         except UserError as error:
-            raise UserError(f"{suite.where_model(number)}: {error}") from None
+            raise suite.model_error(number, str(error)) from None
         data = data_identity(data_root_of(ref, data_root))
-        found += [
+        planned += [
             Cell(suite.name, model, recipe.name, steps, seed, protocol, data)
             for recipe in suite.recipes
             if recipe.fits(model.family)
             for seed in recipe.seeds
-            for steps in [resolve(recipe, seed, tokens=not suite.random)]
+            for steps in [resolve(recipe.steps, seed, tokens=not suite.random)]
         ]
-    _refuse_twins(suite, found)
-    return found
+    _refuse_twins(suite, planned)
+    return planned
 
 
-def _refuse_twins(suite: Suite, found: Sequence[Cell]) -> None:
+def _refuse_twins(suite: Suite, planned: Sequence[Cell]) -> None:
     names: dict[str, str] = {}
-    for cell in found:
+    for cell in planned:
         if cell.id in names:
             raise UserError(
                 f"{suite.source}: {cell.name!r} and {names[cell.id]!r} are the same cell under "
@@ -153,15 +152,15 @@ def _refuse_twins(suite: Suite, found: Sequence[Cell]) -> None:
         names[cell.id] = cell.name
 
 
-def resolve(recipe: Recipe, seed: int, *, tokens: bool = True) -> tuple[CellStep, ...]:
-    """The steps of a recipe with every option, and with `seed` where none is pinned.
+def resolve(steps: Sequence[Step], seed: int, *, tokens: bool = True) -> tuple[CellStep, ...]:
+    """Return the steps of a recipe with every option, and with `seed` where none is pinned.
 
     Args:
-        recipe: The recipe.
-        seed: The cell's.
-        tokens: Whether steps look at calibration tokens; random weights have none to look at.
+        steps: The steps, their names and options checked.
+        seed: Seed of the methods and of the calibration draws.
+        tokens: True if steps look at calibration tokens; random weights have none to look at.
     """
-    return tuple(_resolve(step, seed, tokens) for step in recipe.steps)
+    return tuple(_resolve(step, seed, tokens) for step in steps)
 
 
 def _resolve(step: Step, seed: int, tokens: bool) -> CellStep:

@@ -93,9 +93,11 @@ class Suite:
         """Whether the models' weights are drawn at random."""
         return self.weights == "random"
 
-    def where_model(self, number: int) -> str:
-        """Where a model was named."""
-        return "--models" if self.moved else self.where("models", number)
+    def model_error(self, number: int, sentence: str) -> UserError:
+        """Return the error for one of the models, with the place where it was named."""
+        if self.moved:
+            return UserError(sentence, argument="models")
+        return UserError(f"{self.where('models', number)}: {sentence}")
 
     def on(self, models: Sequence[str]) -> Self:
         """The same recipes on other models, as a suite of another name.
@@ -117,7 +119,8 @@ class Suite:
             return moved
         if not all(shipped):
             raise UserError(
-                "--models: reference models and others need different protocols; run them apart."
+                "reference models and others need different protocols; run them apart.",
+                argument="models",
             )
         protocol = {**self.protocol.model_dump(mode="json"), **STAND_IN, **self.reference.protocol}
         at = (REFERENCE, "protocol")

@@ -1,1 +1,4 @@
-"""Records: the result of one cell, the protocol it was made under, the folder that holds it."""
+"""Records: the result of one cell, the protocol it was made under, the folder that holds it.
+
+Imports errors.
+"""

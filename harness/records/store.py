@@ -95,7 +95,7 @@ class Store:
             owner = lock.read().strip() or "unknown"
             raise UserError(
                 f"{self.folder}: process {owner} is running a suite here. "
-                "Wait for it, or choose another folder with --results."
+                "Wait for it, or choose another results folder."
             ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -1,6 +1,8 @@
 """Small trained Mixture-of-Experts models and their synthetic world, shipped with the package.
 
 Importing this package stays cheap: no torch, no transformers. See docs/reference-models.md.
+
+Imports no other room.
 """
 
 from pathlib import Path

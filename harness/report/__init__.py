@@ -1,1 +1,4 @@
-"""Report."""
+"""Report.
+
+Imports errors, judge, plan, records.
+"""

@@ -1,41 +1,69 @@
-"""The first half of a cell: open the base model, run its steps, save the artifact."""
+"""Compressing: a base model opened, the steps of a recipe carried out, the artifact saved."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.plan.cell import CellStep, step_info
 from harness.records.record import CalibrationInfo, Memory, StepInfo
-from harness.run.job import Job, Say
-from harness.run.models import data_of, open_base
+from harness.run.job import Say
+from harness.run.opening import open_stored
 
 if TYPE_CHECKING:
     from harness.calibration.tokens import Tokens
     from harness.method.recipe import StepReport
     from harness.model.view import MoEModel
+    from harness.records.protocol import Protocol
 
 
 @dataclass(frozen=True)
-class Compressed:
-    """What compressing a model has shown, under the names a record has for it."""
+class Compression:
+    """The facts of a compression, under the names that a record has for them."""
 
     recipe: list[StepInfo]
-    notes: list[dict[str, Any]]
-    edits: list[dict[str, Any]]
-    compression_seconds: float | None
-    """None for the baseline, like the two below."""
-    compression_cpu_seconds: float | None
-    memory_compressing: Memory | None
-    warnings: list[str]
+    notes: list[dict[str, Any]] = field(default_factory=list)
+    edits: list[dict[str, Any]] = field(default_factory=list)
+    compression_seconds: float | None = None
+    """Wall time of all steps; None where nothing was compressed, like the two below."""
+    compression_cpu_seconds: float | None = None
+    memory_compressing: Memory | None = None
+    warnings: list[str] = field(default_factory=list)
 
 
-def compress_to(folder: Path, job: Job, say: Say) -> Compressed:
-    """Carry a cell's steps out on its base model and save the artifact in `folder`.
+@dataclass(frozen=True)
+class Places:
+    """The data that compressing reads, and the cache of what later runs can use again."""
 
-    The baseline has no steps, and is saved all the same. Nothing stays in memory.
+    data_root: Path | None
+    """Folder with data sets as the hub lays them out; None for the hub."""
+    cache: Path
+    """Folder of statistics and calibration tokens."""
+
+
+def compress_to(
+    folder: Path,
+    ref: str,
+    steps: Sequence[CellStep],
+    protocol: Protocol,
+    places: Places,
+    *,
+    say: Say,
+    streaming: bool = False,
+) -> Compression:
+    """Carry steps out on a model and save the artifact. Nothing stays in memory.
+
+    Args:
+        folder: Folder of the artifact; must not exist, or be empty.
+        ref: The model's reference name, folder, artifact or hub id.
+        steps: The steps in their order; without any, the model is saved as it is.
+        protocol: Names the number format and the implementations.
+        places: The data and the cache.
+        say: Told what is being done.
+        streaming: Hold only a few blocks in memory; the result is the same to the bit.
 
     Raises:
         Refused: a step cannot be carried out.
@@ -44,40 +72,42 @@ def compress_to(folder: Path, job: Job, say: Say) -> Compressed:
     from harness.model.files import artifact
 
     say("loading the model")
-    model = open_base(job.cell, streaming=job.streaming)
-    found = run_steps(model, job, say)
+    model = open_stored(ref, protocol, streaming=streaming)
+    compression = run_steps(model, steps, places, say=say)
     say("saving the artifact")
     artifact.save(
         model,
         folder,
-        recipe=[{"method": step.method, **step.options} for step in job.cell.steps],
+        recipe=[{"method": step.method, **step.options} for step in steps],
         calibration=[
             step.calibration.model_dump(exclude={"tokens_per_expert"})
-            for step in found.recipe
+            for step in compression.recipe
             if step.calibration
         ],
     )
-    return found
+    return compression
 
 
-def run_steps(model: MoEModel, job: Job, say: Say) -> Compressed:
-    """Carry the cell's steps out on `model`, one after the other."""
+def run_steps(
+    model: MoEModel, steps: Sequence[CellStep], places: Places, *, say: Say
+) -> Compression:
+    """Carry steps out on an open model, one after the other."""
     from harness.measure.memory import PeakMemory
 
-    if not job.cell.steps:
-        return Compressed([], [], [], None, None, None, [])
+    if not steps:
+        return Compression([])
     wall, cpu = time.perf_counter(), time.process_time()
     notes: list[dict[str, Any]] = []
     warnings: list[str] = []
     recipe = []
     with PeakMemory(model.device) as peak:
-        for step in job.cell.steps:
+        for step in steps:
             say(f"running {step.method}")
-            report, calibration = run_step(model, step, job)
+            report, calibration = run_step(model, step, places)
             notes += [note.model_dump(mode="json") for note in report.notes]
             warnings += report.warnings
             recipe.append(step_info(step, calibration=calibration, seconds=report.seconds))
-    return Compressed(
+    return Compression(
         recipe,
         notes,
         [edit.data() for edit in model.edits],
@@ -89,7 +119,7 @@ def run_steps(model: MoEModel, job: Job, say: Say) -> Compressed:
 
 
 def run_dry(model: MoEModel, step: CellStep) -> None:
-    """Apply one step to a model on the meta device, without tokens.
+    """Carry a step out on a model on the meta device, without tokens.
 
     Raises:
         Refused: it cannot be carried out.
@@ -97,27 +127,27 @@ def run_dry(model: MoEModel, step: CellStep) -> None:
     from harness.calibration.tokens import Tokens
     from harness.calibration.walk import Calibration
     from harness.method import registry
-    from harness.method.recipe import Step, compress
+    from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
     form = step.calibration
     calibration = Calibration(Tokens.empty(form.length or 1), batch_size=form.batch_size)
-    compress(model, [Step(method, calibration)])
+    compress(model, [BoundStep(method, calibration)])
 
 
-def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[StepReport, CalibrationInfo]:
-    """Apply one step to `model`: its report, and what it was calibrated on."""
+def run_step(model: MoEModel, step: CellStep, places: Places) -> tuple[StepReport, CalibrationInfo]:
+    """Carry a step out on an open model; return its report, and what it was calibrated on."""
     from harness.calibration.walk import Calibration
     from harness.method import registry
-    from harness.method.recipe import Step, compress
+    from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
-    tokens = draw(step, model, job)
-    keep(tokens, job.cache / "tokens" / f"{tokens.sha256}.safetensors")
+    tokens = draw(step, model, places.data_root)
+    keep(tokens, places.cache / "tokens" / f"{tokens.sha256}.safetensors")
     form = step.calibration
-    calibration = Calibration(tokens, batch_size=form.batch_size, cache=job.cache)
-    [report] = compress(model, [Step(method, calibration)])
-    counts = {block: seen.count.tolist() for block, seen in calibration.coverage.items()}
+    calibration = Calibration(tokens, batch_size=form.batch_size, cache=places.cache)
+    [report] = compress(model, [BoundStep(method, calibration)])
+    counts = {block: routed.count.tolist() for block, routed in calibration.coverage.items()}
     info = CalibrationInfo(
         ref=tokens.ref,
         sha256=tokens.sha256,
@@ -130,9 +160,10 @@ def run_step(model: MoEModel, step: CellStep, job: Job) -> tuple[StepReport, Cal
     return report, info
 
 
-def draw(step: CellStep, model: MoEModel, job: Job) -> Tokens:
-    """The calibration tokens of a step."""
+def draw(step: CellStep, model: MoEModel, data_root: Path | None) -> Tokens:
+    """Draw the calibration tokens of a step with the model's tokenizer."""
     from harness.calibration.corpora.draw import tokens
+    from harness.data import DataRoot
 
     form = step.calibration
     return tokens(
@@ -141,12 +172,12 @@ def draw(step: CellStep, model: MoEModel, job: Job) -> Tokens:
         sequences=form.sequences,
         length=form.length,
         seed=form.seed,
-        data=data_of(job),
+        data=DataRoot(data_root),
     )
 
 
 def keep(tokens: Tokens, path: Path) -> None:
-    """Save the tokens under their hash, as a file that `ref` of a calibration can name again."""
+    """Save the tokens as a file that `ref` of a calibration can name again; its name is a hash."""
     if tokens.sequences and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         tokens.save(path)

@@ -1,4 +1,4 @@
-"""What a worker process is given and what it gives back."""
+"""A job: a cell and where a worker carries it out; and the outcome that the worker gives back."""
 
 from __future__ import annotations
 
@@ -10,37 +10,35 @@ from harness.plan.cell import Cell
 from harness.records.record import Item, Record
 
 Say = Callable[[str], None]
-"""Told what is being done, as it reads after "while"."""
+"""A function that is told what is being done, in words that read on after "while"."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is given."""
+    """A cell, and the places where a worker carries it out."""
 
     cell: Cell
     data_root: Path | None
-    """None for the hub."""
+    """Folder with data sets as the hub lays them out; None for the hub."""
     folder: Path
-    """Empty, for the artifact and the log."""
+    """Empty folder for the artifact and the log."""
     cache: Path
-    """Of statistics, shared by all runs."""
-    streaming: bool = False
-    """Hold only a few blocks in memory while compressing; the result is the same to the bit."""
+    """Folder of statistics and calibration tokens, shared by all runs."""
 
     @property
     def artifact(self) -> Path:
-        """Where the worker leaves the compressed model."""
+        """The folder in which the worker leaves the compressed model."""
         return self.folder / "artifact"
 
     @property
     def log(self) -> Path:
-        """What the worker and its libraries print."""
+        """The file of what the worker and its libraries print."""
         return self.folder / "log.txt"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a worker gives back."""
+    """The record of a cell, and the outcome of every item that it was evaluated on."""
 
     record: Record
     items: tuple[Item, ...] = ()

@@ -1,54 +1,57 @@
-"""The models and the data of a cell, opened as its protocol runs them."""
+"""The models of a cell: all that differs between a cell on stored weights and one on random ones.
+
+Each of the two has a class: `harness.run.stored_models`, `harness.run.random_models`.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.plan.cell import Cell
-from harness.run.job import Job
+from harness.run.compressing import Compression
+from harness.run.job import Job, Say
 
 if TYPE_CHECKING:
-    from harness.data import DataRoot
+    from harness.measure.speed.throughput import Prompts
     from harness.model.view import MoEModel
+    from harness.records.record import Size
 
 
-def open_base(cell: Cell, *, streaming: bool = False) -> MoEModel:
-    """The base model as the protocol runs it."""
-    import torch
+@dataclass
+class Models(ABC):
+    """The two models of a cell: the compressed one, and the base it is compared with."""
 
-    from harness.model.files.opening import open_model
+    job: Job
+    say: Say
 
-    protocol = cell.protocol
-    return open_model(
-        cell.model.ref,
-        dtype=getattr(torch, protocol.dtype),
-        device=device(),
-        experts=protocol.experts_implementation,
-        attention=protocol.attention_implementation,
-        streaming=streaming,
-    )
+    @abstractmethod
+    def compress(self) -> Compression:
+        """Carry the cell's steps out on its base model.
 
+        Raises:
+            Refused: a step cannot be carried out.
+            UserError: the model or the calibration data cannot be had.
+        """
 
-def open_on_meta(cell: Cell) -> MoEModel:
-    """The base model on the meta device, as the protocol would run it."""
-    from harness.model.files.opening import open_meta
+    @abstractmethod
+    def compressed_model(self) -> MoEModel:
+        """Return the model that `compress` has left, on the device where it is measured."""
 
-    return open_meta(
-        cell.model.ref,
-        experts=cell.protocol.experts_implementation,
-        attention=cell.protocol.attention_implementation,
-    )
+    @property
+    @abstractmethod
+    def folder(self) -> Path | None:
+        """The folder with the compressed model's files; None for a model without files."""
 
+    @abstractmethod
+    def base_model(self, beside: MoEModel) -> MoEModel:
+        """Return the base model on the same device as the compressed one, `beside`."""
 
-def device() -> str:
-    """Where cells run: the GPU when there is one."""
-    import torch
+    @abstractmethod
+    def size(self, compressed: MoEModel) -> Size:
+        """Count the compressed model's parameters and bytes."""
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def data_of(job: Job) -> DataRoot:
-    """Where the cell's data sets come from."""
-    from harness.data import DataRoot
-
-    return DataRoot(job.data_root)
+    @abstractmethod
+    def prompts(self, compressed: MoEModel) -> Prompts:
+        """Return the prompts that throughput is measured with."""

@@ -1,4 +1,4 @@
-"""What a run would do, without loading a weight: the same `compress`, on the meta device.
+"""Preview of a run without loading a weight: the same `compress`, on the meta device.
 
 Full-size models whose configurations ship with the package are dry-run without network. Which
 revision the hub has is then unknown, and with it the cell's id and whether it is done; with random
@@ -33,7 +33,14 @@ def preview(
     limit: int | None = None,
     data_root: Path | None = None,
 ) -> Iterator[str]:
-    """One line per cell: its id, whether it is done, and what its steps would leave or why not.
+    """Yield one line per cell: its id, its state, and what its steps would leave or why not.
+
+    Args:
+        suite: The suite, as `Suite.load` gives it.
+        results: Folder of the results of all suites.
+        only: As for `harness.run.runner.run`, like the two below.
+        limit: Items per task.
+        data_root: Folder with data sets.
 
     Raises:
         UserError: as a run would, before its first cell.
@@ -47,20 +54,20 @@ def preview(
 
 
 def standing(cell: Cell, store: Store) -> tuple[str, str]:
-    """The cell's id and "done" or "to run"; dashes and "planned" where the id cannot be known."""
+    """Return the cell's id and "done" or "to run"; dashes and "planned" for an unknown id."""
     from harness.model.files.identity import shipped_config
 
-    if shipped_config(cell.model.ref) and not cell.random:
+    if cell.model.weights == "stored" and shipped_config(cell.model.ref):
         return "-" * len(cell.id), "planned"
     return cell.id, "done" if finished(store.read(cell.id)) else "to run"
 
 
 def outcome(cell: Cell) -> str:
-    """What the cell's steps would leave of the model, or the sentence with which one refuses."""
+    """Say what the cell's steps would leave of the model, or with which sentence one refuses."""
     from harness.run.compressing import run_dry
-    from harness.run.models import open_on_meta
+    from harness.run.opening import open_on_meta
 
-    model = open_on_meta(cell)
+    model = open_on_meta(cell.model.ref, cell.protocol)
     before = counted(model)
     for number, step in enumerate(cell.steps, start=1):
         try:
@@ -73,14 +80,14 @@ def outcome(cell: Cell) -> str:
 
 
 def counted(model: MoEModel) -> Size:
-    """Parameters, tied ones once, and those of the routed experts."""
+    """Count all parameters, tied ones once, and those of the routed experts."""
     from harness.measure.size import measure_size
 
     return measure_size(model, None)
 
 
 def removed(before: Size, after: Size) -> str:
-    """Parameters before and after, and the share removed of all and of the routed experts'.
+    """Say the parameters before and after, and the share removed of all and of the experts'.
 
     The latter is what papers on experts mean by "Params": relative to the base model's experts.
     """
@@ -93,14 +100,14 @@ def removed(before: Size, after: Size) -> str:
 
 
 def change(before: int, after: int) -> str:
-    """A count's relative change in percent."""
+    """Say a count's relative change in percent."""
     if after == before:
         return "unchanged"
     return f"{100 * (after - before) / before:+.2f} %".replace("-", MINUS)
 
 
 def shape(model: MoEModel) -> str:
-    """Blocks, and experts per block where the base model has any."""
+    """Say the number of blocks, and of experts in each where the base model has any."""
     blocks = f"{len(model.blocks)} blocks"
     if not model.experts:
         return blocks

@@ -24,10 +24,11 @@ from harness.run.job import Job, Outcome, Say
 
 Execute = Callable[[Job, Say], Outcome]
 
-_PRELOAD = (
+PRELOAD = (
     "torch",
     "transformers",
     "datasets",
+    "fvcore.nn",
     "lm_eval.evaluator",
     "lm_eval.models.huggingface",
     "harness.calibration.walk",
@@ -39,7 +40,9 @@ _PRELOAD = (
     "harness.model.files.opening",
     "harness.run.worker",
 )
+"""Modules that the fork server imports for all workers; of a wrong name it says nothing."""
 _LOG_LINES = 20
+"""Last lines of its log that the record of a dead worker keeps."""
 _GOODBYE = 10.0
 """Seconds that a worker has to end by itself once it has answered."""
 
@@ -47,7 +50,7 @@ _GOODBYE = 10.0
 def start_server() -> None:
     """Start importing in the background; call it once the environment is as workers need it."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(_PRELOAD))
+    context.set_forkserver_preload(list(PRELOAD))
     multiprocessing.forkserver.ensure_running()
 
 
@@ -60,9 +63,9 @@ def run_cell(
     """Run one cell in a process of its own.
 
     Args:
-        job: The cell and where it works.
+        job: The cell, and the places where it is carried out.
         on_phase: Told what the worker is doing.
-        execute: What the worker does; None for `harness.run.worker.execute`.
+        execute: Function that the worker runs; None for `harness.run.worker.execute`.
 
     Raises:
         UserError: nothing can run until the user acts (no space left).
@@ -103,8 +106,8 @@ def _died(job: Job, code: int | None, phase: str, seconds: float) -> Record:
     else:
         reason = f"The worker ended with exit code {code} while {phase}."
     with contextlib.suppress(OSError):
-        said = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        reason = "\n".join([reason, *said[-_LOG_LINES:]])
+        lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        reason = "\n".join([reason, *lines[-_LOG_LINES:]])
     return job.cell.record("failed", seconds, reason=reason)
 
 

@@ -1,4 +1,4 @@
-"""How far a run is, on stderr: one line per finished cell, and a live line on a terminal."""
+"""Progress of a run, on stderr: one line per finished cell, and a live line on a terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Progress:
     """Reports cells as they start, move on and finish.
 
     Args:
-        console: Where to; None for stderr.
+        console: Console that it is written to; None for stderr.
     """
 
     def __init__(self, console: Console | None = None) -> None:
@@ -30,7 +30,7 @@ class Progress:
 
     @contextmanager
     def doing(self, heading: str) -> Iterator[None]:
-        """Show what is going on, on a terminal."""
+        """Show on a terminal what is going on, until the block ends."""
         self._heading = heading
         if not self.console.is_terminal:
             yield
@@ -51,7 +51,7 @@ class Progress:
             self._status.update(f"{self._heading}  {text}")
 
     def finished(self, record: Record, protocol: Protocol) -> None:
-        """The line that stays."""
+        """Print the line that stays of a cell."""
         line = (
             f"{self._heading}  {record.status}  {record.seconds:.1f} s{numbers(record, protocol)}"
         )
@@ -61,7 +61,7 @@ class Progress:
 
 
 def numbers(record: Record, protocol: Protocol) -> str:
-    """The few numbers worth a glance, those that there are."""
+    """Say the average accuracy and the perplexities of a record, as far as it has them."""
     parts = []
     accuracies = [
         record.tasks[task].metrics.get("acc") for task in protocol.average if task in record.tasks
@@ -74,6 +74,6 @@ def numbers(record: Record, protocol: Protocol) -> str:
 
 
 def gist(reason: str) -> str:
-    """One line of a reason: a traceback's last, a sentence's first."""
+    """Return one line of a reason: a traceback's last, a sentence's first."""
     text = reason.strip().splitlines() or [""]
     return text[-1] if text[0].startswith("Traceback") else text[0]

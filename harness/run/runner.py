@@ -34,21 +34,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class Summary:
-    """How a run ended."""
+    """Outcome of a run."""
 
     folder: Path
+    """Folder of the suite's results."""
     cells: int
-    """Chosen, finished before included."""
+    """Number of chosen cells, those finished before included."""
     ran: list[Record] = field(default_factory=list)
+    """Records of the cells that ran now."""
     board: Leaderboard | None = None
 
     @property
     def failed(self) -> list[Record]:
-        """Those that ran and have no result."""
+        """Records of the cells that ran now and have no result."""
         return [record for record in self.ran if record.status == "failed"]
 
     def sentence(self) -> str:
-        """The run in one sentence."""
+        """Say in one sentence how the run ended."""
         refused = sum(record.status == "refused" for record in self.ran)
         noun = "cell" if self.cells == 1 else "cells"
         before = self.cells - len(self.ran)
@@ -75,13 +77,14 @@ def run(
     """Run what is missing of a suite, then write its leaderboard and plots.
 
     Args:
-        suite: As `Suite.load` gives it.
+        suite: The suite, as `Suite.load` gives it.
         results: Folder for the results of all suites.
-        only: Run the cells that this names (see `select`), and no others.
-        limit: Items per task, in place of the protocol's; other cells, with ids of their own.
-        data_root: Folder with data sets as the hub lays them out.
+        only: Pattern of the cells to run (see `select`); None for all.
+        limit: Items per task, in place of the protocol's; gives cells with ids of their own.
+        data_root: Folder with data sets as the hub lays them out; None for the embedded ones
+            (reference models) or the hub.
         keep_artifacts: Leave the compressed models in the results folder.
-        progress: Told how far it is; None for lines on stderr.
+        progress: Told how far the run is; None for lines on stderr.
 
     Raises:
         UserError: the suite is wrong, the folder is in use, a record is damaged, the disk is full.
@@ -136,12 +139,12 @@ def _keep(artifact: Path, folder: Path) -> None:
 
 
 def finished(record: Record | None) -> bool:
-    """Whether a cell needs no run; a refusal is a result, a failure is not."""
+    """Return True if a cell needs no run: a refusal is a result, a failure is not."""
     return record is not None and record.status != "failed"
 
 
 def plan_of(suite: Suite, planned: Sequence[Cell]) -> Plan:
-    """What the results folder remembers of a run."""
+    """Return the plan of a run, as the results folder keeps it."""
     return Plan(
         suite=suite.name,
         title=suite.title,
@@ -151,10 +154,13 @@ def plan_of(suite: Suite, planned: Sequence[Cell]) -> Plan:
 
 
 def select(planned: Sequence[Cell], only: str | None) -> list[Cell]:
-    """The cells that a pattern names.
+    """Return the cells that a pattern names; None names all.
 
     A row is named by a part of it or a glob; a model by a glob, with or without its owner; a cell
     by the beginning of its id. A part of a model's name would not do: "eep" is in "deepseek".
+
+    Raises:
+        UserError: it names none.
     """
     if only is None:
         return list(planned)
@@ -169,7 +175,8 @@ def select(planned: Sequence[Cell], only: str | None) -> list[Cell]:
     if not chosen:
         rows = dict.fromkeys(cell.row for cell in planned)
         raise UserError(
-            f"--only {only!r} matches no cell.{nearest(only, rows)} Rows: {', '.join(rows)}."
+            f"{only!r} matches no cell.{nearest(only, rows)} Rows: {', '.join(rows)}.",
+            argument="only",
         )
     return chosen
 

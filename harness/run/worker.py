@@ -19,26 +19,26 @@ from typing import Literal
 from harness.errors import Refused, UserError
 from harness.records.store import full, is_full
 from harness.run.job import Job, Outcome, Say
-from harness.run.stages import Work
+from harness.run.stages import Stages
 
 
 def execute(job: Job, say: Say) -> Outcome:
     """Run the cell; whatever goes wrong in it becomes its record.
 
     Args:
-        job: The cell and where it works.
-        say: Told what is being done, as in "while ...".
+        job: The cell, and the places where it is carried out.
+        say: Told what is being done.
 
     Raises:
         UserError: no space is left, which is not the cell's fault.
     """
     started = time.perf_counter()
-    work = Work(job, say)
+    stages = Stages(job, say)
     status: Literal["ok", "failed", "refused"] = "ok"
     reason = None
-    with _heard() as said:
+    with _heard() as heard:
         try:
-            work.run()
+            stages.run()
         except Refused as error:
             status, reason = "refused", str(error)
         except UserError as error:
@@ -53,14 +53,14 @@ def execute(job: Job, say: Say) -> Outcome:
         status,
         time.perf_counter() - started,
         reason=reason,
-        warnings=list(dict.fromkeys([*work.warnings, *said])),
-        **work.results,
+        warnings=list(dict.fromkeys([*stages.warnings, *heard])),
+        **stages.results,
     )
-    return Outcome(record, tuple(work.items))
+    return Outcome(record, tuple(stages.items))
 
 
 def _where(error: BaseException | None) -> Path | None:
-    """The file that could not be written, where the error or its cause names it."""
+    """Return the file that could not be written, where the error or its cause names it."""
     while error is not None:
         if isinstance(error, OSError) and isinstance(error.filename, str):
             return Path(error.filename)
@@ -69,23 +69,25 @@ def _where(error: BaseException | None) -> Path | None:
 
 
 class _Ear(logging.Handler):
-    def __init__(self, said: list[str]) -> None:
+    """Keeps what is logged as a warning or worse."""
+
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.WARNING)
-        self.said = said
+        self.messages = messages
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 @contextlib.contextmanager
 def _heard() -> Iterator[list[str]]:
-    """What is warned of in the meantime, through `warnings` or the harness's own loggers."""
-    said: list[str] = []
-    ear, logger = _Ear(said), logging.getLogger("harness")
+    """Collect the warnings of the meantime, from `warnings` and from the harness's own loggers."""
+    messages: list[str] = []
+    ear, logger = _Ear(messages), logging.getLogger("harness")
     logger.addHandler(ear)
     try:
         with warnings.catch_warnings(record=True) as caught:
-            yield said
-        said += [str(warning.message) for warning in caught]
+            yield messages
+        messages += [str(warning.message) for warning in caught]
     finally:
         logger.removeHandler(ear)

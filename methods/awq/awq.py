@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from harness.calibration.statistics.inputs import Covariances, Magnitudes
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.quantization.options import (
+from harness.method import (
+    Block,
+    Calibration,
+    Covariances,
+    Edit,
+    Magnitudes,
+    Matrix,
+    Method,
+    MoEModel,
+    Note,
+    Propagate,
     Quantization,
     QuantizationErrors,
+    Quantized,
+    QuantizeWeights,
+    SetWeights,
     rounded,
     rounded_note,
+    stacks,
 )
-from harness.model.editing.matrices import Matrix
-from harness.model.edits import Edit, QuantizeWeights, SetWeights
-from harness.model.quantized.scheme import Quantized
-from harness.model.view import Block, MoEModel
 from methods.awq.clip import clipped
 from methods.awq.groups import Group, groups
+from methods.awq.problems import MOST, problems
 from methods.awq.scale import Scales
-from methods.awq.search import Pairs, search
-from methods.awq.stacks import apart, problems, stacked, stacks
+from methods.awq.scale_search import Pairs, search
 
 
 class AWQ(Quantization, Method):
@@ -58,28 +65,25 @@ class AWQ(Quantization, Method):
     )
 
     ratios: int = Field(default=20, ge=1, le=1000)
-    """How many r are tried, from 0 in equal steps ("n_grid"); 1 tries no scaling alone."""
+    """Number of r that are tried, from 0 in equal steps ("n_grid"); 1 tries no scaling alone."""
     duo: bool = False
-    """AutoAWQ's "duo scaling": s = mean|x|^r / mean(|w| / max |w|)^(1 - r)."""
+    """Scale as AutoAWQ's "duo scaling": s = mean|x|^r / mean(|w| / max |w|)^(1 - r)."""
     shrink: float = Field(default=0.5, ge=0, lt=1)
     """Largest share of a group's range that may be cut off ("max_shrink"); 0: no clipping."""
     steps: int = Field(default=20, ge=1, le=1000)
-    """Of the clipping, from the whole range to 0."""
+    """Number of steps of the clipping, from the whole range to 0."""
     scale_router: bool = True
     """Compatibility: false leaves the router as it is although its inputs are scaled, as AutoAWQ
     and C-MoE do; for matching their rows only."""
-    propagate: Literal["quantized", "original"] = "quantized"
-    """What later blocks see: the quantized blocks before them, or the original ones."""
+    propagate: Propagate = "edited"
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one QuantizeWeights per block that has a target, then what else is scaled."""
         parts = self.parts(model)
         errors = QuantizationErrors(self.scheme)
         starved: dict[int, dict[str, int]] = {}
-        found: dict[int, Any] = {}
-        follow: Literal["edited", "original"]
-        follow = "edited" if self.propagate == "quantized" else "original"
-        for block in calibration.walk(model, follow=follow):
+        scaled: dict[int, Any] = {}
+        for block in calibration.walk(model, follow=self.propagate):
             chosen = block.matrices(*parts)
             if not chosen:
                 continue
@@ -87,9 +91,9 @@ class AWQ(Quantization, Method):
             block.collect(moments, sizes)
             starved[block.index] = self.starved(moments.tokens)
             fed = {n: m for n, m in moments.sums.items() if n not in starved[block.index]}
-            scales, found[block.index] = self._scales(block, chosen, sizes, fed)
+            scales, scaled[block.index] = self._scales(block, chosen, sizes, fed)
             packed = self._packed(chosen, scales, fed)
-            whole = ((name, one.dequantise(torch.float32)) for name, one in packed.items())
+            whole = ((n, matrix.dequantise(torch.float32)) for n, matrix in packed.items())
             errors.add(block, moments.sums, ((n, scales.plain(n, w)) for n, w in whole))
             others = {name: scales.scaled(name) for name in scales.names if name not in packed}
             yield QuantizeWeights.of(block.index, packed)
@@ -97,7 +101,7 @@ class AWQ(Quantization, Method):
                 yield SetWeights.of(block.index, others)
         yield errors.note()
         yield rounded_note(starved)
-        yield Note(name="awq.scales", data=found)
+        yield Note(name="awq.scales", data=scaled)
 
     def _scales(
         self,
@@ -110,22 +114,23 @@ class AWQ(Quantization, Method):
         scales = Scales(block)
         able, left = groups(block, chosen)
         ratios: dict[str, float | None] = {}
-        for some, pairs in problems(block, able, fed):
-            found, values = self._search(block, some, sizes, pairs)
-            for group, ratio, scale in zip(some, found, values, strict=True):
+        for together, pairs in problems(block, able, fed):
+            best, values = self._search(block, together, sizes, pairs)
+            for group, ratio, scale in zip(together, best, values, strict=True):
                 ratios[group.producer] = ratio
                 readers = [m for m in group.readers if self.scale_router or m.part != "router"]
                 scales.move(scale, group.producer, readers)
         return scales, {"ratios": ratios, "unscaled": left}
 
     def _search(
-        self, block: Block, some: Sequence[Group], sizes: Magnitudes, pairs: Pairs
+        self, block: Block, together: Sequence[Group], sizes: Magnitudes, pairs: Pairs
     ) -> tuple[list[float | None], Tensor]:
         """The best ratios of groups side by side, and their scales; none without a token."""
         device, dtype = block.model.device, block.model.dtype
         if not pairs:
-            return [None] * len(some), torch.ones(len(some), some[0].leader.shape[1], device=device)
-        magnitude = torch.stack([sizes.of(group.leader) for group in some]).to(device)
+            shape = (len(together), together[0].leader.shape[1])
+            return [None] * len(together), torch.ones(shape, device=device)
+        magnitude = torch.stack([sizes.of(group.leader) for group in together]).to(device)
         return search(magnitude, pairs, self.scheme, dtype, ratios=self.ratios, duo=self.duo)
 
     def _packed(
@@ -135,22 +140,21 @@ class AWQ(Quantization, Method):
         block = scales.block
         dtype = block.model.dtype
         weights = {matrix.name: scales.scaled(matrix.name) for matrix in chosen}
-        clip = [one.name for one in chosen if one.name in fed and not _compared(one)]
-        for stack in stacks(block, {name: fed[name] for name in clip} if self.shrink else {}):
-            moment = torch.stack([scales.moment(names[0], fed[names[0]]) for names in stack])
+        clip = [m for m in chosen if m.name in fed and not _compared(m)] if self.shrink else []
+        for stack in stacks(clip, fed, most=MOST):
             weight = clipped(
-                stacked(weights, stack),
-                moment,
+                stack.weight(weights.__getitem__),
+                stack.moment(lambda name: scales.moment(name, fed[name])),
                 self.scheme,
                 dtype,
                 shrink=self.shrink,
                 steps=self.steps,
             )
-            weights |= apart(weight, weights, stack)
-        return {name: rounded(one, self.scheme, dtype=dtype) for name, one in weights.items()}
+            weights |= stack.apart(weight)
+        return {n: rounded(weight, self.scheme, dtype=dtype) for n, weight in weights.items()}
 
 
 def _compared(matrix: Matrix) -> bool:
-    """Whether the outputs become queries or keys, whose products clipping would distort."""
+    """True if the outputs become queries or keys, whose products clipping would distort."""
     role = matrix.name.split(".")[1]
     return matrix.part == "attention" and role.partition("_")[0] in ("q", "k")

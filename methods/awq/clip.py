@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.method.quantization.grid import grouped
-from harness.model.quantized.scheme import Scheme
-from methods.awq.search import simulated
+from harness.method import Scheme, grouped
+from methods.awq.scale_search import simulated
 
 
 def clipped(
@@ -20,7 +19,7 @@ def clipped(
     shrink: float,
     steps: int,
 ) -> Tensor:
-    """The weight with the large values of some groups cut off, to be rounded.
+    """Return the weight with the large values of some groups cut off, to be rounded.
 
     Each group of each row gets, of 1, 1 - 1 / steps, ... down to above 1 - `shrink`, the share of
     its largest |w| with the least d^T H_g d: d what rounding the group then does to it, H_g the
@@ -32,9 +31,9 @@ def clipped(
         weight: fp32 [..., outputs, inputs].
         moment: H, fp32 [..., inputs, inputs], of the inputs that the weight multiplies.
         scheme: Bits, group, symmetry.
-        dtype: Of the model, in which grids are stored.
+        dtype: Dtype of the model, in which grids are stored.
         shrink: Largest share that is cut off.
-        steps: From the largest |w| to 0.
+        steps: Number of steps from the largest |w| to 0.
     """
     inputs = weight.shape[-1]
     values = grouped(weight, scheme)  # [..., outputs, groups, size]
@@ -49,13 +48,13 @@ def clipped(
         better = error < least
         least, limits = error.where(better, least), limit.where(better, limits)
 
-    def off(some: Tensor) -> Tensor:
+    def output_error(weights: Tensor) -> Tensor:
         """d^T H d of every row, [..., outputs]."""
-        wrong = (simulated(some, scheme, dtype) - values).flatten(-2)[..., :inputs]
+        wrong = (simulated(weights, scheme, dtype) - values).flatten(-2)[..., :inputs]
         return ((wrong @ moment) * wrong).sum(-1)
 
     cut = values.clamp(-limits, limits)
-    gains = (off(cut) < off(values))[..., None, None]
+    gains = (output_error(cut) < output_error(values))[..., None, None]
     return cut.where(gains, values).flatten(-2)[..., :inputs]
 
 

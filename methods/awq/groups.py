@@ -1,4 +1,4 @@
-"""What may be scaled together: a producer, whose outputs are divided, and all that reads them."""
+"""Weights that are scaled together: a producer, whose outputs are divided, and its readers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from harness.model.editing.matrices import NORMS, Matrix
-from harness.model.view import Block
+from harness.method import Block, Matrix
+from harness.model.editing.matrices import NORMS
 
 
 @dataclass(frozen=True)
 class Group:
-    """A norm or matrix, and every matrix that reads it.
+    """Norm or matrix, and every matrix that reads it.
 
     Dividing the producer's outputs by s and multiplying the readers' columns by s changes nothing.
     """
@@ -23,42 +23,43 @@ class Group:
 
     @property
     def leader(self) -> Matrix:
-        """A reader that sees every token the producer sees, where there is one."""
-        return next((one for one in self.readers if one.expert is None), self.readers[0])
+        """Reader that sees every token the producer sees, where there is one."""
+        return next((reader for reader in self.readers if reader.expert is None), self.readers[0])
 
 
 def groups(block: Block, rounded: Iterable[Matrix]) -> tuple[list[Group], dict[str, str]]:
-    """The groups of a block with a reader that is to be rounded.
+    """Return the groups of a block with a reader that is to be rounded.
 
     Args:
-        block: Where to look.
-        rounded: The matrices to be rounded.
+        block: The block.
+        rounded: Matrices that are to be rounded.
 
     Returns:
-        The groups that can be scaled, and for the others what they read with the reason why not.
+        The groups that can be scaled; and of the others, by what their matrices read, the reason
+        why not.
     """
     matrices = {matrix.name: matrix for matrix in block.matrices()}
     readers: dict[str, list[Matrix]] = {}
     for matrix in matrices.values():
         readers.setdefault(matrix.reads, []).append(matrix)
-    found, left = [], {}
+    able, unscaled = [], {}
     for reads in dict.fromkeys(matrix.reads for matrix in rounded):
         # Of a low-rank matrix the outer factor gives what others read.
         producer = reads if reads in NORMS or reads in matrices else f"{reads}.u"
         group = Group(producer, tuple(readers[reads]))
         reason = _obstacle(block, group, matrices.get(producer))
         if reason:
-            left[reads] = reason
+            unscaled[reads] = reason
         else:
-            found.append(group)
-    return found, left
+            able.append(group)
+    return able, unscaled
 
 
 def _obstacle(block: Block, group: Group, matrix: Matrix | None) -> str:
-    """Why scales cannot move from the producer into its readers; empty where they can.
+    """The reason why scales cannot move from the producer into its readers; empty if they can.
 
     Args:
-        block: Where they are.
+        block: The block they are in.
         group: The producer and its readers.
         matrix: The producer, if it is a matrix that is there.
     """
@@ -82,7 +83,7 @@ def _obstacle(block: Block, group: Group, matrix: Matrix | None) -> str:
 
 
 def _linear(producer: str, reader: str) -> bool:
-    """Whether a factor of the producer's outputs is the same factor of the reader's inputs.
+    """True if a factor of the producer's outputs is the same factor of the reader's inputs.
 
     So it is from v to u of a low-rank matrix, from up to down (which reads act(gate x) * up x), and
     from the attention's v to o. Latent attention has a norm in between.

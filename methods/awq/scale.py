@@ -1,4 +1,4 @@
-"""AWQ's scales: where they are moved to."""
+"""AWQ's scales, moved from producers into the matrices that read them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from harness.model.editing.matrices import Matrix
-from harness.model.view import Block
+from harness.method import Block, Matrix
 
 
 class Scales:
-    """What the columns of readers are multiplied by, and the outputs of producers divided by.
+    """Scales of a block: readers' columns are multiplied by them, producers' outputs divided.
 
     Args:
-        block: Gives the weights.
+        block: The block, which gives the weights.
     """
 
     def __init__(self, block: Block) -> None:
@@ -40,23 +39,23 @@ class Scales:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All weights that change."""
+        """Names of all weights that change."""
         return tuple(dict.fromkeys((*self._rows, *self._columns)))
 
     def columns(self, name: str) -> Tensor:
-        """What the columns of a matrix are multiplied by, [inputs] or a single 1."""
+        """Return the scales of a matrix's columns, [inputs] or a single 1."""
         return self._columns.get(name, self._one)
 
     def moment(self, name: str, moment: Tensor) -> Tensor:
-        """The moments of a matrix's inputs as they are once scaled, fp32 [inputs, inputs]."""
+        """Return the moments of a matrix's inputs once these are scaled, fp32 [inputs, inputs]."""
         inverse = (1 / self.columns(name)).expand(len(moment))
         return moment.float() * inverse * inverse[:, None]
 
     def scaled(self, name: str) -> Tensor:
-        """A weight with its scales, fp32, in its own shape."""
+        """Return a weight with its scales, fp32, in its own shape."""
         weight = self.block.weight(name).float()
         return weight * self.columns(name) / self._rows.get(name, self._one)
 
     def plain(self, name: str, weight: Tensor) -> Tensor:
-        """A scaled weight, perhaps rounded since, as it acts where nothing is scaled."""
+        """Return a scaled weight, perhaps rounded since, as it acts where nothing is scaled."""
         return weight * self._rows.get(name, self._one) / self.columns(name)

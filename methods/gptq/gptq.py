@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from harness.calibration.statistics.inputs import Covariances
-from harness.calibration.walk import Calibration
-from harness.method.contract import Method, Note
-from harness.method.inverse import inverse_factor
-from harness.method.quantization.options import (
+from harness.method import (
+    Block,
+    Calibration,
+    Covariances,
+    Edit,
+    Method,
+    MoEModel,
+    Note,
+    Propagate,
     Quantization,
     QuantizationErrors,
+    Quantized,
+    QuantizeWeights,
+    inverse_factor,
     rounded,
     rounded_note,
+    stacks,
 )
-from harness.model.edits import Edit, QuantizeWeights
-from harness.model.quantized.scheme import Quantized
-from harness.model.view import Block, MoEModel
-from methods.gptq.stacks import stacks
 from methods.gptq.sweep import Grids, Sweep
+
+MOST = 2**24
+"""Numbers in the weights and Hessians of one stack; those of a single Hessian may be more."""
 
 
 class GPTQ(Quantization, Method):
@@ -34,15 +41,15 @@ class GPTQ(Quantization, Method):
     e = (W_j - Q_j) / U_jj is taken from the columns after it: W -= e U_j. A group's grid
     (`harness.method.quantization.grid.fit`) is that of its weights when its first column is
     reached. A block of the model is quantized from the statistics of its own full-precision self;
-    later ones see it quantized.
+    later ones see it quantized, unless `propagate = "original"`.
 
     Deviations: `harness.method.quantization.grid.fit` names those of the grid. A group's grid sees
     all updates made until then; in the authors' code those from the `columns` at hand are
-    missing (`lazy_groups`). The factor 2 / n of H cancels and is left out, and U comes from one Cholesky factorisation, as
-    in `harness.method.inverse`. An input that is always zero does not count in the damping's
-    mean with the 1 it is given, and its weights are rounded, not zeroed: other tokens may have it.
-    What fewer than `min_tokens` tokens reached is rounded to nearest. Attention is left alone
-    unless targeted.
+    missing (`lazy_groups`). The factor 2 / n of H cancels and is left out, and U comes from one
+    Cholesky factorisation, as in `harness.method.inverse`. An input that is always zero does not
+    count in the damping's mean with the 1 it is given, and its weights are rounded, not zeroed:
+    other tokens may have it. What fewer than `min_tokens` tokens reached is rounded to nearest.
+    Attention is left alone unless targeted.
     """
 
     name: ClassVar[str] = "gptq"
@@ -51,23 +58,23 @@ class GPTQ(Quantization, Method):
     )
 
     min_tokens: int = Field(default=32, ge=1)
-    """A matrix that fewer calibration tokens reached is rounded to nearest, and the record says
-    so. With fewer than 32 the updates fit these tokens and made the error on others larger."""
+    """Number of calibration tokens below which a matrix is only rounded to nearest; the record
+    names it then. With fewer than 32 the updates fitted these tokens and made the error on others
+    larger."""
     act_order: bool = False
-    """Columns by descending diagonal of H. With groups it needs `static_groups`."""
+    """Take columns by descending diagonal of H. With groups it needs `static_groups`."""
     static_groups: bool = False
-    """Grids of the weights as they were before any update."""
+    """Fit grids to the weights as they were before any update."""
     lazy_groups: bool = False
     """Compatibility: a group's grid misses the updates from columns of the same `columns`, as in
     the authors' code; groups shorter than that are then little better than static ones."""
     search: bool = False
     """Shrink every group's range to the one of least sum |w - q|^2.4 ("mse" in their code)."""
     damping: float = Field(default=0.01, gt=0, le=1)
-    """Added to H's diagonal, as a fraction of its mean ("percdamp")."""
+    """Damping added to H's diagonal, as a fraction of its mean ("percdamp")."""
     columns: int = Field(default=128, ge=1)
-    """Columns between two updates of all that are left ("blocksize")."""
-    propagate: Literal["quantized", "original"] = "quantized"
-    """What later blocks see: the quantized blocks before them, or the original ones."""
+    """Number of columns between two updates of all that are left ("blocksize")."""
+    propagate: Propagate = "edited"
 
     @model_validator(mode="after")
     def _groups_fit(self) -> Self:
@@ -85,16 +92,15 @@ class GPTQ(Quantization, Method):
         parts = self.parts(model)
         errors = QuantizationErrors(self.scheme, search=self.search)
         starved: dict[int, dict[str, int]] = {}
-        follow: Literal["edited", "original"]
-        follow = "edited" if self.propagate == "quantized" else "original"
-        for block in calibration.walk(model, follow=follow):
+        for block in calibration.walk(model, follow=self.propagate):
             if not block.matrices(*parts):
                 continue
             seen = block.collect(Covariances(*parts))
             starved[block.index] = self.starved(seen.tokens)
-            found = self._quantized(block, seen.sums, starved[block.index])
-            errors.add(block, seen.sums, ((name, one.dequantise()) for name, one in found.items()))
-            yield QuantizeWeights.of(block.index, found)
+            quantized = self._quantized(block, seen.sums, starved[block.index])
+            values = ((name, matrix.dequantise()) for name, matrix in quantized.items())
+            errors.add(block, seen.sums, values)
+            yield QuantizeWeights.of(block.index, quantized)
         yield errors.note()
         yield rounded_note(starved)
 
@@ -102,17 +108,20 @@ class GPTQ(Quantization, Method):
         self, block: Block, moments: Mapping[str, Tensor], starved: Mapping[str, int]
     ) -> dict[str, Quantized]:
         """The quantized matrices that have a moment, by name."""
-        found = {
+        quantized = {
             name: rounded(block.weight(name), self.scheme, search=self.search) for name in starved
         }
         fed = [m for m in block.matrices() if m.name in moments and m.name not in starved]
-        for stack in stacks(fed, moments):
-            solved = self.solve(stack.weight(block), stack.moment(moments))
-            found |= stack.apart(solved)
-        return {name: found[name] for name in moments}
+        for stack in stacks(fed, moments, most=MOST):
+            moment = stack.moment(moments.__getitem__)
+            for name, matrix in stack.apart(self.solve(stack.weight(block.weight), moment)):
+                # A view would keep the whole stack in memory.
+                tensors = {part: tensor.clone() for part, tensor in matrix.tensors.items()}
+                quantized[name] = matrix.holding(tensors)
+        return {name: quantized[name] for name in moments}
 
     def solve(self, weight: Tensor, moment: Tensor) -> Quantized:
-        """Matrices quantized side by side.
+        """Quantize matrices side by side.
 
         Args:
             weight: [stack, outputs, inputs].

@@ -7,12 +7,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.method.quantization.grid import assembled, fit, grouped, nearest
-from harness.model.quantized.scheme import Quantized, Scheme
+from harness.method import Quantized, Scheme, fit, grouped, nearest
+from harness.method.quantization.grid import assembled
 
 Grids = Literal["updated", "lazy", "static"]
-"""What a group's grid is fitted to: its weights when its first column is reached, those at the
-start of the columns at hand, or those before any update."""
+"""Weights that a group's grid is fitted to: those when its first column is reached ("updated"), at
+the start of the columns at hand ("lazy"), or before any update ("static")."""
 
 
 class Sweep:
@@ -22,11 +22,12 @@ class Sweep:
 
     Args:
         weight: [stack, outputs, inputs].
-        order: In which inputs are taken, int64 [stack, inputs].
+        order: Order in which inputs are taken, int64 [stack, inputs].
         upper: U of each, inputs in that order, [stack, inputs, inputs]; its dtype is worked in.
-        scheme: Of the result.
-        grids: With groups and an order other than the inputs' own, "static".
-        search: Whether grids search their range.
+        scheme: Scheme of the result.
+        grids: Weights that grids are fitted to; with groups and an order other than the inputs'
+            own, "static".
+        search: True if grids search their range.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class Sweep:
         self.order, self.upper = order, upper
         self.size = scheme.group or weight.shape[-1]
         exact = weight.to(upper)
-        found = fit(grouped(exact, scheme), scheme, self.dtype, search=search)
-        self.scales, self.zeros = (one.mT.contiguous() for one in found)  # [stack, groups, outputs]
+        grid = fit(grouped(exact, scheme), scheme, self.dtype, search=search)
+        self.scales, self.zeros = (
+            part.mT.contiguous() for part in grid
+        )  # [stack, groups, outputs]
         self.left = exact.mT.take_along_dim(order[..., None], 1)  # [stack, inputs, outputs]
         self.codes = torch.empty_like(self.left, dtype=torch.uint8)
         self._stack = torch.arange(len(weight), device=weight.device)
@@ -54,7 +57,8 @@ class Sweep:
         """Round every column.
 
         Args:
-            columns: Taken together: the columns after them are updated once, when all are done.
+            columns: Number of columns taken together: those after them are updated once, when all
+                are done.
         """
         inputs = self.left.shape[1]
         for start in range(0, inputs, columns):
@@ -80,8 +84,8 @@ class Sweep:
 
     def _fit(self, group: int, values: Tensor) -> None:
         """Fit a group's grid to values, [stack, size of the group, outputs]."""
-        found = fit(values.mT, self.scheme, self.dtype, search=self.search)
-        self.scales[:, group], self.zeros[:, group] = found
+        grid = fit(values.mT, self.scheme, self.dtype, search=self.search)
+        self.scales[:, group], self.zeros[:, group] = grid
 
     def _round(self, column: int) -> Tensor:
         """Round a column; (W_j - Q_j) / U_jj, [stack, outputs]."""

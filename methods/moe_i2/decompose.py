@@ -8,14 +8,19 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from harness.calibration.passes.importance import Importance, leave_one_out
-from harness.calibration.walk import Calibration
-from harness.errors import Refused
-from harness.method.contract import Method, Note
-from harness.method.low_rank.factored import factored
-from harness.method.ranks import RankBudget
-from harness.model.edits import Edit
-from harness.model.view import Block, MoEModel
+from harness.method import (
+    Block,
+    Calibration,
+    Edit,
+    Importance,
+    Method,
+    MoEModel,
+    Note,
+    RankBudget,
+    Refused,
+    factored,
+    leave_one_out,
+)
 
 
 class MoEI2Decompose(RankBudget, Method):
@@ -45,32 +50,35 @@ class MoEI2Decompose(RankBudget, Method):
     reference: ClassVar[str] = "Yang et al. 2024, arXiv 2411.01016: rank_ij ~ (I_ij + eps)^alpha"
 
     ranks: Literal["importance", "uniform"] = "importance"
-    """Ranks by importance, or the same for all experts of a layer."""
+    """Distribution of a layer's ranks: by the experts' importance, or the same for all."""
     importance: Literal["loss", "increase"] = "loss"
-    """I_ij: the loss without the expert, or by how much that is more than the model's own."""
+    """Importance I_ij: the loss without the expert, or by how much that is more than the model's
+    own."""
     alpha: float = Field(default=0.15, ge=0, le=10)
-    """How unequal ranks are; 0 makes them uniform."""
+    """Exponent of the importance: how unequal ranks are; 0 makes them uniform."""
     eps: float = Field(default=1e-6, gt=0)
-    """Added to every importance."""
+    """Number added to every importance."""
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one LowRank per MoE layer, the importances and the ranks."""
         layers = model.moe_blocks()
-        plan = {block.index: self._plan(block, [1.0] * len(block.experts)) for block in layers}
+        plan = {
+            block.index: self._layer_ranks(block, [1.0] * len(block.experts)) for block in layers
+        }
         if self.ranks == "importance":
-            found = leave_one_out(model, calibration)
-            yield Note(name="moe-i2.importance", data=found.table())
+            importance = leave_one_out(model, calibration)
+            yield Note(name="moe-i2.importance", data=importance.table())
             for block in layers:
-                plan[block.index] = self._plan(block, self._weights(block, found))
+                plan[block.index] = self._layer_ranks(block, self._weights(block, importance))
         yield Note(name="moe-i2-decompose.ranks", data=plan)
         for live in calibration.walk(model, follow="original"):
             if ranks := plan.get(live.index):
                 experts = [(m.name, m.expert) for m in live.matrices("experts")]
                 yield factored(live, {name: ranks[e] for name, e in experts if e is not None})
 
-    def _weights(self, block: Block, found: Importance) -> list[float]:
-        start = found.base if self.importance == "increase" else 0.0
-        excess = [found.losses[block.index][expert] - start for expert in block.experts]
+    def _weights(self, block: Block, importance: Importance) -> list[float]:
+        start = importance.base if self.importance == "increase" else 0.0
+        excess = [importance.losses[block.index][expert] - start for expert in block.experts]
         if not all(map(math.isfinite, excess)):
             raise Refused(
                 f"block {block.index}: the calibration loss without one of its experts is not "
@@ -78,7 +86,7 @@ class MoEI2Decompose(RankBudget, Method):
             )
         return [(max(value, 0.0) + self.eps) ** self.alpha for value in excess]
 
-    def _plan(self, block: Block, weights: Sequence[float]) -> dict[int, int]:
+    def _layer_ranks(self, block: Block, weights: Sequence[float]) -> dict[int, int]:
         """The rank of every expert of the block."""
         where, matrices = f"block {block.index}", block.matrices("experts")
         self.check(matrices, where=where)

@@ -24,15 +24,15 @@ Fitness = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search found.
+class SearchResult:
+    """Best sets of experts of a search, and how it went.
 
     Attributes:
-        kept: bool [found, experts]: the best distinct sets of experts to keep, best first.
-        losses: fp64 [found].
+        kept: bool [sets, experts]: the best distinct sets of experts to keep, best first.
+        losses: fp64 [sets]: their losses.
         best: Least loss of each generation, the random first one included.
         mean: Mean loss of each generation.
-        evaluated: Distinct sets whose loss was asked for.
+        evaluated: Number of distinct sets whose loss was asked for.
     """
 
     kept: Tensor
@@ -55,23 +55,23 @@ def search(
     mutation: float = 0.5,
     replaced: int = 2,
     best: int = 1,
-) -> Found:
+) -> SearchResult:
     """Search for the sets of experts that are dropped with the least loss.
 
     Every distinct set is evaluated once, a generation's new ones in one call.
 
     Args:
-        fitness: The losses of candidates.
-        experts: How many there are.
-        drop: How many of them go.
-        generator: For every draw; on the CPU.
+        fitness: Gives the losses of candidates.
+        experts: Number of experts.
+        drop: Number of experts that go.
+        generator: Generator of all draws, on the CPU.
         population: Sets in a generation (paper: 100).
         iterations: Generations after the first (paper: 50).
         parents: Fraction of a generation, those with the least losses, that children come from.
         survivors: Fraction of a generation, those with the least losses, that stay as they are.
         mutation: Probability that a child is mutated.
-        replaced: The most experts that a mutation replaces; how many is drawn from 1 on.
-        best: How many sets to return; fewer where fewer were evaluated.
+        replaced: Largest number of experts that a mutation replaces; it is drawn from 1 on.
+        best: Number of sets to return; fewer where fewer were evaluated.
     """
     known: dict[tuple[int, ...], float] = {}
     least, mean = [], []
@@ -87,12 +87,12 @@ def search(
         sets = sets[losses.argsort(stable=True)]
         least.append(float(losses.min()))
         mean.append(float(losses.mean()))
-    ranked = sorted(known, key=lambda one: (known[one], one))[:best]
+    ranked = sorted(known, key=lambda dropped: (known[dropped], dropped))[:best]
     kept = torch.ones(len(ranked), experts, dtype=torch.bool)
     for row, dropped in enumerate(ranked):
         kept[row, list(dropped)] = False
-    found = torch.tensor([known[one] for one in ranked], dtype=torch.float64)
-    return Found(kept, found, tuple(least), tuple(mean), len(known))
+    losses = torch.tensor([known[dropped] for dropped in ranked], dtype=torch.float64)
+    return SearchResult(kept, losses, tuple(least), tuple(mean), len(known))
 
 
 def _draw(pool: Tensor, sizes: Tensor | int, generator: torch.Generator) -> Tensor:
@@ -108,7 +108,7 @@ def _children(parents: Tensor, count: int, drop: int, generator: torch.Generator
 
 
 def _few(count: int, mutation: float, replaced: int, generator: torch.Generator) -> Tensor:
-    """How many experts of each child are replaced, int64 [count, 1]."""
+    """Number of experts of each child that are replaced, int64 [count, 1]."""
     few = torch.randint(1, replaced + 1, (count, 1), generator=generator)
     return few * (torch.rand(count, 1, generator=generator) < mutation)
 

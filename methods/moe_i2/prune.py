@@ -9,16 +9,22 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 
-from harness.calibration.passes.importance import leave_one_out
-from harness.calibration.statistics.subset_errors import SubsetErrors
-from harness.calibration.walk import Calibration, Follow, LiveBlock
-from harness.method.contract import Method, Note
-from harness.method.counts import KeepBudget
-from harness.model.edits import Edit, KeepExperts
-from harness.model.view import MoEModel
-from methods.moe_i2.counts import by_importance
-from methods.moe_i2.field import Choices, combination, combined_losses, fields
+from harness.method import (
+    Calibration,
+    Edit,
+    Follow,
+    KeepBudget,
+    KeepExperts,
+    LiveBlock,
+    Method,
+    MoEModel,
+    Note,
+    SubsetErrors,
+    leave_one_out,
+)
 from methods.moe_i2.genetic import search
+from methods.moe_i2.layer_counts import by_importance
+from methods.moe_i2.reception_field import Choices, combination, combined_losses, fields
 
 
 class MoEI2Prune(KeepBudget, Method):
@@ -46,24 +52,24 @@ class MoEI2Prune(KeepBudget, Method):
     layers: Literal["uniform", "importance"] = "uniform"
     """Equally many experts from every layer, or fewer from layers of higher importance."""
     population: int = Field(default=100, ge=2)
-    """Subsets in each generation of the search (N)."""
+    """Number of subsets in each generation of the search (N)."""
     iterations: int = Field(default=50, ge=0)
-    """Generations."""
+    """Number of generations after the first, random one."""
     best: int = Field(default=3, ge=1)
-    """Subsets that a layer hands to step 3 (K)."""
+    """Number of subsets that a layer hands to step 3 (K)."""
     field: int = Field(default=3, ge=1)
-    """Consecutive MoE layers whose subsets are chosen together (T); 1 with `best = 1` is plain
-    layer-wise search."""
+    """Number of consecutive MoE layers whose subsets are chosen together (T); 1 with `best = 1` is
+    plain layer-wise search."""
     progressive: bool = False
     """Let the fields pruned already supply what enters a field, in steps 2 and 3; its output is
     still compared with the original model's. By default the original model supplies it, as in
     EEP's layer-wise pruning."""
     tokens: int | None = Field(default=None, ge=1)
-    """The most tokens per calibration batch that the genetic search looks at; None for all."""
+    """Largest number of tokens per calibration batch that the search looks at; None for all."""
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield KeepExperts field by field, and the notes of every step."""
-        drops = self._uniform(model)
+        drops = self.plan_drops(model)
         if self.layers == "importance":
             importance = leave_one_out(model, calibration)
             yield Note(name="moe-i2.importance", data=importance.table())
@@ -79,24 +85,17 @@ class MoEI2Prune(KeepBudget, Method):
                 if drops.get(block.index):
                     # Without tokens every subset is as good: a dry run need not search.
                     rounds = self.iterations if calibration.tokens.sequences else 0
-                    note, found = self._searched(block, drops[block.index], rounds, generator)
+                    note, edits = self._searched(block, drops[block.index], rounds, generator)
                     yield note
-                    choices[block.index] = found
+                    choices[block.index] = edits
             yield from self._together(window, choices)
-
-    def _uniform(self, model: MoEModel) -> dict[int, int]:
-        return {
-            block.index: len(block.experts)
-            - self.kept(len(block.experts), block.top_k, where=f"block {block.index}")
-            for block in model.moe_blocks()
-        }
 
     def _searched(
         self, block: LiveBlock, drop: int, iterations: int, generator: torch.Generator
     ) -> tuple[Note, list[KeepExperts]]:
         """The best subsets of a layer, the best first."""
         errors = block.collect(SubsetErrors(drop, tokens=self.tokens))
-        found = search(
+        result = search(
             errors.losses,
             experts=len(block.experts),
             drop=drop,
@@ -108,9 +107,9 @@ class MoEI2Prune(KeepBudget, Method):
         numbers = torch.tensor(block.experts)
         edits = [
             KeepExperts(block=block.index, experts=tuple(numbers[kept].tolist()))
-            for kept in found.kept
+            for kept in result.kept
         ]
-        data = {"block": block.index, "best": list(found.best), "mean": list(found.mean)}
+        data = {"block": block.index, "best": list(result.best), "mean": list(result.mean)}
         return Note(name="moe-i2-prune.search", data=data), edits
 
     def _together(self, window: Sequence[LiveBlock], choices: Choices) -> Iterator[Edit | Note]:

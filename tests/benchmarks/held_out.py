@@ -10,7 +10,7 @@ from harness.calibration.states import States
 from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.quantization.errors import objective
+from harness.method.quantization.output_errors import objective
 from harness.model.edits import QuantizeWeights
 from harness.model.view import MoEModel
 

@@ -19,8 +19,8 @@ from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import Calibration
 from harness.data import DataRoot
 from harness.errors import Refused
-from harness.method.quantization.errors import QuantizationErrors
-from harness.method.recipe import Step, compress
+from harness.method.quantization.output_errors import QuantizationErrors
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import QuantizeWeights
 from harness.model.files.opening import open_model
@@ -48,7 +48,7 @@ def measure(ref: str, name: str) -> dict[str, Any]:
         Calibration(drawn.part(slice(start, start + SEQUENCES)), batch_size=BATCH)
         for start in (0, SEQUENCES)
     )
-    (report,) = compress(after, [Step(build(name, OPTIONS), seen)])
+    (report,) = compress(after, [BoundStep(build(name, OPTIONS), seen)])
     notes = {note.name: note.data for note in report.notes}
     with torch.no_grad():
         layers = layer_errors(before, after, held_out)
@@ -94,7 +94,7 @@ def _objective(before: MoEModel, after: MoEModel, seen: Calibration) -> Objectiv
             sums = block.collect(Covariances(*{matrix.part for matrix in done})).sums
             values = ((m.name, changed[block.index].weight(m)) for m in done)
             errors.add(block, sums, values)
-    return errors.found
+    return errors.totals
 
 
 def _total(objective: Objective, key: str) -> float:

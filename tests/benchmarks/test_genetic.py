@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.calibration.statistics.subset_errors import SubsetErrors
-from methods.moe_i2.genetic import Found, search
+from methods.moe_i2.genetic import SearchResult, search
 from tests.benchmarks.layers import case, qwen
 from tests.benchmarks.pairs import Pairs, seconds
 
@@ -18,7 +18,7 @@ _PAIRS = 5
 _DIRECT = 50
 
 
-def _search(fitness: Any, experts: int, drop: int, **options: int) -> Found:
+def _search(fitness: Any, experts: int, drop: int, **options: int) -> SearchResult:
     generator = torch.Generator().manual_seed(0)
     return search(fitness, experts=experts, drop=drop, generator=generator, **options)
 
@@ -74,7 +74,7 @@ def test_whole_search(benchmark: Any, report: Any) -> None:
     layer, drop = case(qwen(experts=16, hidden=64, ffn=32), tokens=256), 6
     options = {"population": 30, "iterations": 15}
     pairs = Pairs()
-    ends: dict[str, Found] = {}
+    ends: dict[str, SearchResult] = {}
 
     def baseline() -> None:
         def direct(kept: Tensor) -> Tensor:

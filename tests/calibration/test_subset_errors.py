@@ -17,7 +17,7 @@ from harness.calibration.statistics.subset_errors import SubsetErrors
 from harness.calibration.statistics.subset_losses import SubsetLosses
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import KeepExperts, MergeExperts, SkipExperts
 from harness.model.shell import shell
@@ -205,7 +205,7 @@ def test_sizes_share_a_pass(
         for keep, sizes in cells:
             model = tiny("qwen2_moe")
             method = build("eep", {"keep": keep, "sizes": sizes})
-            compress(model, [Step(method, calibration(cache=cache))])
+            compress(model, [BoundStep(method, calibration(cache=cache))])
             found.append([block.experts for block in model.blocks])
         return found
 

@@ -51,7 +51,7 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         (["run", "quikstart"], "unknown suite 'quikstart'. Did you mean 'quickstart'?"),
         (["run", "missing.toml"], "missing.toml: no such suite file."),
@@ -59,6 +59,11 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
         (["plot", "quickstart"], "no results here."),
         (["list", "method"], "unknown list 'method'. Did you mean 'methods'?"),
         (["show", "abc"], "no record 'abc' in results."),
+        (["run", "quickstart", "--only", "gpqt", "--dry-run"], "--only: 'gpqt' matches no cell."),
+        (
+            ["run", "moe-i2-table1", "--models", "reference/mixtral", "--models", "acme/tiny"],
+            "--models: reference models and others need different protocols; run them apart.",
+        ),
         (["compress", "--model", "m", "--out", "o"], "give either --method or --recipe."),
         (
             ["compress", "--model", "m", "--out", "o", "--method", "eep", "--dtype", "float23"],
@@ -67,17 +72,17 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
     ],
 )
 def test_what_the_user_can_fix_is_one_sentence(
-    moebench: Run, arguments: list[str], said: str
+    moebench: Run, arguments: list[str], sentence: str
 ) -> None:
     done = moebench(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert said in done.stderr
+    assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "sentence"),
     [
         (["rn"], "run"),
         (["run"], "SUITE"),
@@ -86,10 +91,10 @@ def test_what_the_user_can_fix_is_one_sentence(
         (["run", "quickstart", "--onli", "x"], "--only"),
     ],
 )
-def test_wrong_usage_exits_with_two(moebench: Run, arguments: list[str], said: str) -> None:
+def test_wrong_usage_exits_with_two(moebench: Run, arguments: list[str], sentence: str) -> None:
     done = moebench(*arguments)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert sentence in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -40,8 +40,8 @@ def tokenizer(real_text: list[str]) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     bpe.train_from_iterator(real_text, trainer)
-    made: Any = PreTrainedTokenizerFast  # its constructor has no annotations
-    result: PreTrainedTokenizerFast = made(
+    fast: Any = PreTrainedTokenizerFast  # its constructor has no annotations
+    result: PreTrainedTokenizerFast = fast(
         tokenizer_object=bpe, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
     )
     return result

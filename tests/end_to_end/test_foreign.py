@@ -7,11 +7,12 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import PreTrainedTokenizerFast
 from typer.testing import CliRunner
 
@@ -32,12 +33,22 @@ def moebench(*arguments: object) -> str:
     return result.stdout
 
 
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    """The verbs run in this process, which they set up as their own."""
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    yield
+    torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
+
+
 def perplexities(model: Path, data_root: Path) -> dict[str, Any]:
     out = moebench(
         "evaluate", model, "--perplexity", "wikitext2,ptb", "--data-root", data_root, "--json"
     )
-    found: dict[str, Any] = json.loads(out)["perplexity"]
-    return found
+    results: dict[str, Any] = json.loads(out)["perplexity"]
+    return results
 
 
 @pytest.mark.parametrize("family", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2"])

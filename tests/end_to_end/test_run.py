@@ -170,9 +170,9 @@ def test_killed_at_random_times_it_ends_with_the_same_table(
             assert process.returncode == 130
             assert "Finished cells are kept; the same command goes on from here." in err
             assert "Traceback" not in err
-        found = there.records()
-        assert found.items() >= finished.items()
-        finished = found
+        records = there.records()
+        assert records.items() >= finished.items()
+        finished = records
     with there.start(("-c", KILL_IN_WRITE)) as process:
         process.communicate(timeout=600)
     if len(finished) < CELLS:

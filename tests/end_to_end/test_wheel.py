@@ -19,7 +19,7 @@ SOURCES = ("pyproject.toml", "README.md", "LICENSE", "harness", "methods", "suit
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy: a build leaves its folder where it runs."""
     pytest.importorskip("setuptools", "77")
-    source, made = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     skipped = shutil.ignore_patterns("__pycache__", "*.safetensors")
     for name in SOURCES:
         path = CHECKOUT / name
@@ -28,8 +28,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(path, source / name)
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, str(source), "--wheel-dir", str(made)], check=True)
-    (path,) = made.glob("*.whl")
+    subprocess.run([*pip, str(source), "--wheel-dir", str(built)], check=True)
+    (path,) = built.glob("*.whl")
     return path
 
 
@@ -54,7 +54,7 @@ def test_an_installed_wheel_finds_them_from_any_folder(wheel: Path, tmp_path: Pa
     zipfile.ZipFile(wheel).extractall(site)
     elsewhere.mkdir()
     code = "import harness.papers.published as p; print(p.FOLDER, len(p.tables()))"
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code],
         cwd=elsewhere,
         env={**os.environ, "PYTHONPATH": str(site)},
@@ -62,4 +62,4 @@ def test_an_installed_wheel_finds_them_from_any_folder(wheel: Path, tmp_path: Pa
         capture_output=True,
         text=True,
     ).stdout
-    assert said.split() == [str(site / "harness" / "papers" / "printed"), "13"]
+    assert output.split() == [str(site / "harness" / "papers" / "printed"), "13"]

@@ -69,7 +69,7 @@ def test_an_edit_in_the_way_is_named(
     model = tiny("qwen2_moe")
     model.apply(edit)
     sentence = refused(model, to, tmp_path)
-    assert sentence.startswith(f"--to {to}: ")
+    assert sentence.startswith(f"{to}: ")
     assert words in sentence
 
 
@@ -89,7 +89,7 @@ def test_quantized_needs_a_word_for_plain(
     quantize(model, FOUR, ("experts",))
     sentence = refused(model, "hf", tmp_path)
     assert "quantize_weights packs experts.0.gate of block 0" in sentence
-    assert "--dequantise" in sentence
+    assert "or dequantise: " in sentence
     proof = export(model, tmp_path / "out", "hf", dequantise=True)
     assert (proof.quantized, proof.experts) == (0, 54)
 
@@ -137,7 +137,7 @@ def test_schemes_the_format_does_not_take(
     )
     model.apply(QuantizeWeights.of(0, {"dense.down": matrix}))
     sentence = refused(model, to, tmp_path)
-    assert sentence.startswith(f"--to {to}: quantize_weights of dense.down in block 0")
+    assert sentence.startswith(f"{to}: quantize_weights of dense.down in block 0")
     assert words in sentence
 
 

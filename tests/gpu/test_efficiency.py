@@ -15,7 +15,7 @@ from harness.model.view import MoEModel
 from harness.plan.cell import Cell, cells
 from harness.plan.suite import Suite
 from harness.run.job import Job
-from harness.run.random_weights import beside, build
+from harness.run.random_models import RandomModels, base_beside
 from harness.run.stages import running_memory
 
 GPU = torch.cuda.is_available()
@@ -81,8 +81,9 @@ def small(tmp_path: Path) -> dict[str, Cell]:
 
 
 def built(cell: Cell) -> MoEModel:
-    model, _ = build(Job(cell, None, Path("unused"), Path("unused")), lambda phase: None)
-    return model
+    models = RandomModels(Job(cell, None, Path("unused"), Path("unused")), lambda phase: None)
+    models.compress()
+    return models.compressed_model()
 
 
 def test_a_build_takes_no_more_than_the_model(small: dict[str, Cell]) -> None:
@@ -116,7 +117,7 @@ def test_two_models_in_the_memory_of_one(small: dict[str, Cell]) -> None:
     cell = small["dropped"]
     model = built(cell)
     before = torch.cuda.memory_allocated()
-    base, shared = beside(model, cell, room=0)
+    base, shared = base_beside(model, cell, room=0)
     assert shared
     weights = sum(p.nbytes for p in base.lm.parameters())
     # Nearly all of the model is in its base, and what it had before is free again.

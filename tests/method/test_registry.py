@@ -10,7 +10,7 @@ import pytest
 
 from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.view import MoEModel
 
@@ -34,7 +34,7 @@ from harness.model.view import MoEModel
         ("wanda", {"sparsity": 0.5, "targets": ["expert"]}, "option 'targets"),
         ("wanda", {"sparsity": 0.5, "targets": []}, "targets is empty"),
         ("wanda", {"pattern": "2:4", "variant": True}, "variant needs sparsity"),
-        ("wanda", {"sparsity": 0.5, "propagate": "edited"}, "option 'propagate'"),
+        ("wanda", {"sparsity": 0.5, "propagate": "pruned"}, "option 'propagate'"),
         ("magnitude", {}, "give either sparsity or pattern"),
         ("magnitude", {"sparsity": 0.5, "pattern": "2:4"}, "give either sparsity or pattern"),
         ("magnitude", {"sparsity": 1.0}, "option 'sparsity'"),
@@ -80,7 +80,7 @@ def test_budgets_that_do_not_fit(
 ) -> None:
     model = tiny("mixtral")
     with pytest.raises(Refused, match=message):
-        compress(model, [Step(build(name, options), calibration())])
+        compress(model, [BoundStep(build(name, options), calibration())])
     assert model.edits == ()
 
 

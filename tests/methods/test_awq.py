@@ -16,7 +16,7 @@ from harness.calibration.statistics.inputs import Covariances, Magnitudes
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
 from harness.method.quantization.grid import rounded
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.model.edits import (
     DropBlock,
     DropMoE,
@@ -34,7 +34,7 @@ from methods.awq.awq import AWQ
 from methods.awq.clip import clipped
 from methods.awq.groups import groups
 from methods.awq.scale import Scales
-from methods.awq.search import candidates, search
+from methods.awq.scale_search import candidates, search
 from methods.rtn import RTN
 from tests.models import from_config, tiny_config
 
@@ -105,10 +105,10 @@ def move_random_scales(model: MoEModel, *, router: bool = True) -> dict[str, str
     generator = torch.Generator().manual_seed(5)
     refused: dict[str, str] = {}
     for block in model.blocks:
-        found, left = groups(block, [m for m in block.matrices() if m.part != "router"])
+        able, left = groups(block, [m for m in block.matrices() if m.part != "router"])
         refused |= left
         scales = Scales(block)
-        for group in found:
+        for group in able:
             size = torch.empty(group.leader.shape[1]).uniform_(-1.5, 1.5, generator=generator)
             readers = [reader for reader in group.readers if router or reader.part != "router"]
             scales.move(size.exp(), group.producer, readers)
@@ -117,12 +117,12 @@ def move_random_scales(model: MoEModel, *, router: bool = True) -> dict[str, str
 
 
 def largest_change(model: MoEModel, before: Tensor) -> float:
-    """Of any logit, relative to the largest."""
+    """Largest error of any logit, relative to the largest."""
     return float((logits(model) - before).abs().max() / before.abs().max())
 
 
 def usual_change(model: MoEModel, before: Tensor) -> float:
-    """Of a token's logits, the median: that of tokens whose experts stay the same."""
+    """Median error of a token's logits: that of tokens whose experts stay the same."""
     change = (logits(model) - before).norm(dim=-1) / before.norm(dim=-1)
     return float(change.median())
 
@@ -163,11 +163,11 @@ def test_what_cannot_be_scaled_exactly_is_left(
 ) -> None:
     model = rough(family, **changes)
     before = logits(model)
-    found = move_random_scales(model)
+    refused = move_random_scales(model)
     assert largest_change(model, before) < 1e-5
-    assert {name for name in found if not name.startswith("attention.kv_")} == set(left)
+    assert {name for name in refused if not name.startswith("attention.kv_")} == set(left)
     for name, reason in left.items():
-        assert reason in found[name]
+        assert reason in refused[name]
 
 
 def test_a_router_that_is_left_out_routes_on_other_inputs(rough: Callable[..., MoEModel]) -> None:
@@ -299,7 +299,7 @@ def test_clipping_is_what_running_all_tokens_finds(tokens: int) -> None:
 
 
 def run(model: MoEModel, calibration: Calibration, **options: Any) -> StepReport:
-    [report] = compress(model, [Step(AWQ(group=32, **options), calibration)])
+    [report] = compress(model, [BoundStep(AWQ(group=32, **options), calibration)])
     return report
 
 
@@ -315,12 +315,12 @@ def test_its_objective_is_below_that_of_rounding(
     family: str, options: dict[str, Any], tiny: Tiny, calibration: Calibrate
 ) -> None:
     model = tiny(family)
-    found = notes(run(model, calibration(), targets=everything(model), **options))
-    assert set(found["quantization.error"]) == set(model.numbers)
-    for errors in found["quantization.error"].values():
+    noted = notes(run(model, calibration(), targets=everything(model), **options))
+    assert set(noted["quantization.error"]) == set(model.numbers)
+    for errors in noted["quantization.error"].values():
         assert 0 < errors["ours"] < errors["rtn"]
-    assert found["quantization.rounded"] == {}
-    assert set(found["awq.scales"][3]["ratios"]) >= {"mlp_norm", "attention_norm", "experts.2.up"}
+    assert noted["quantization.rounded"] == {}
+    assert set(noted["awq.scales"][3]["ratios"]) >= {"mlp_norm", "attention_norm", "experts.2.up"}
 
 
 def everything(model: MoEModel) -> frozenset[str]:
@@ -339,8 +339,8 @@ def test_at_eight_bits_little_changes(
     model = rough(family)
     change(model)
     before = logits(model)
-    found = notes(run(model, calibration(), bits=8, targets=everything(model), **FEW))
-    assert any(found["awq.scales"][1]["ratios"].values())
+    noted = notes(run(model, calibration(), bits=8, targets=everything(model), **FEW))
+    assert any(noted["awq.scales"][1]["ratios"].values())
     assert 0 < usual_change(model, before) < 0.05
     for block in model.blocks:
         for matrix in block.matrices():
@@ -366,8 +366,8 @@ def test_what_saw_too_few_tokens_is_rounded_and_recorded(
 ) -> None:
     model, base = tiny("qwen2_moe"), tiny("qwen2_moe")
     tokens = calibration(sequences=1)
-    found = notes(run(model, tokens, min_tokens=3, **FEW))
-    starved = found["quantization.rounded"]
+    noted = notes(run(model, tokens, min_tokens=3, **FEW))
+    starved = noted["quantization.rounded"]
     assert starved
     for index, matrices in starved.items():
         count = tokens.coverage[index].count.tolist()
@@ -376,7 +376,7 @@ def test_what_saw_too_few_tokens_is_rounded_and_recorded(
         assert matrices == {f"experts.{e}.{role}": count[e] for e in few for role in roles}
         ours, plain = (Block(one, index) for one in (model, base))
         for expert in few:
-            assert found["awq.scales"][index]["ratios"][f"experts.{expert}.up"] is None
+            assert noted["awq.scales"][index]["ratios"][f"experts.{expert}.up"] is None
             name = f"experts.{expert}.down"
             assert torch.equal(ours.weight(name), on_grid(plain.weight(name)))
 
@@ -384,14 +384,14 @@ def test_what_saw_too_few_tokens_is_rounded_and_recorded(
 def test_without_enough_tokens_anywhere_it_is_rtn(tiny: Tiny, calibration: Calibrate) -> None:
     ours, plain = tiny("qwen2_moe"), tiny("qwen2_moe")
     run(ours, calibration(), min_tokens=10**6)
-    compress(plain, [Step(RTN(group=32), calibration())])
+    compress(plain, [BoundStep(RTN(group=32), calibration())])
     assert torch.equal(logits(ours), logits(plain))
 
 
 def test_what_later_blocks_see(tiny: Tiny, calibration: Calibrate) -> None:
     """The first block is the same either way; with the original inputs its coming first is all."""
     models = {}
-    for propagate in ("quantized", "original"):
+    for propagate in ("edited", "original"):
         models[propagate] = tiny("mixtral")
         run(models[propagate], calibration(), propagate=propagate, bits=3, **FEW)
     first, second = (model.blocks for model in models.values())

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.measure.size import measure_size
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build, method, methods
 from harness.model.edits import (
     EDITS,
@@ -39,7 +39,7 @@ Calibrate = Callable[..., Calibration]
 
 
 def run(model: MoEModel, calibration: Calibration, name: str, options: dict[str, Any]) -> MoEModel:
-    compress(model, [Step(build(name, options), calibration)])
+    compress(model, [BoundStep(build(name, options), calibration)])
     return model
 
 
@@ -112,7 +112,7 @@ def test_an_expert_that_saw_no_token(
         row = gate.weight.data
         row[4] = -row.abs().max() * torch.sign(row.sum(0))
     tokens = calibration(sequences=1)
-    reports = compress(model, [Step(build(name, options), tokens)])
+    reports = compress(model, [BoundStep(build(name, options), tokens)])
     assert torch.isfinite(logits(model)).all()
     unseen = any(not int(count.count.min()) for count in tokens.coverage.values())
     assert unseen == any("no token of calibration" in warning for warning in reports[0].warnings)

@@ -15,7 +15,8 @@ from harness.calibration.statistics.outputs import Outputs
 from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.statistics.subset_losses import SubsetLosses
 from harness.calibration.walk import Calibration, LiveBlock
-from harness.method.recipe import Step, compress
+from harness.errors import Refused
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import DropMoE, KeepExperts
 from harness.model.view import MoEModel
@@ -28,14 +29,14 @@ def outputs(block: LiveBlock, edit: KeepExperts) -> list[Tensor]:
     """What leaves the MoE layer of an edited block, valid tokens of each batch."""
     layer, trace = block.edited(edit), block.inputs.trace
     assert layer is not None
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
     mlp: Any = layer.mlp
-    mlp.register_forward_hook(lambda _module, _arguments, out: found.append(out))
+    mlp.register_forward_hook(lambda _module, _arguments, out: outputs.append(out))
     for batch, hidden in enumerate(block.inputs.batches):
         run(layer, hidden, trace.arguments(batch, block.index))
         valid = trace.valid(batch)
-        found[-1] = found[-1].flatten(0, 1) if valid is None else found[-1][valid]
-    return found
+        outputs[-1] = outputs[-1].flatten(0, 1) if valid is None else outputs[-1][valid]
+    return outputs
 
 
 @pytest.mark.parametrize("dropped", [1, 2, 3])
@@ -82,12 +83,24 @@ def test_global_expert_drop_empties_layers_and_lowers_top_k(
             pass
 
     monkeypatch.setattr("methods.expert_drop.RouterMass", Planted)
-    step = Step(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
+    step = BoundStep(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
     compress(model, [step])
     assert model.edits[0] == DropMoE(block=0)
     assert model.edits[1] == KeepExperts(block=1, experts=(5,))
     assert [len(block.experts) for block in model.blocks] == [0, 1, 5, 6]
     assert model.blocks[1].top_k == 1
+
+
+def test_skipping_leaves_layers_that_choose_one_expert(tiny: Tiny, calibration: Calibrate) -> None:
+    model = tiny("mixtral")
+    model.apply(KeepExperts(block=2, experts=(4,)))
+    compress(model, [BoundStep(build("eep-skip", {}), calibration())])
+    assert [block.beta is not None for block in model.blocks] == [True, True, False, True]
+    single = tiny("mixtral")
+    for block in single.blocks:
+        single.apply(KeepExperts(block=block.index, experts=(4,)))
+    with pytest.raises(Refused, match="mixtral chooses one expert per token: there is none to"):
+        compress(single, [BoundStep(build("eep-skip", {}), calibration())])
 
 
 def test_random_follows_its_seed(tiny: Tiny, calibration: Calibrate) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.calibration.walk import Calibration
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.view import MoEModel
 
@@ -21,5 +21,5 @@ def test_the_example(
     (tmp_path / "frequency.py").write_text(source)
     model = tiny("deepseek_v2")
     method = build(f"{tmp_path}/frequency.py:Frequency", {"keep": 4})
-    compress(model, [Step(method, calibration())])
+    compress(model, [BoundStep(method, calibration())])
     assert [len(block.experts) for block in model.blocks] == [0, 4, 4, 4]

@@ -13,7 +13,7 @@ from torch import Tensor
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.method.training.adapters import Adapters
 from harness.method.training.checkout import changes
@@ -53,7 +53,7 @@ def uneven(model: MoEModel) -> MoEModel:
 
 
 def tune(model: MoEModel, calibration: Calibration, **options: Any) -> StepReport:
-    [report] = compress(model, [Step(build("finetune", FAST | options), calibration)])
+    [report] = compress(model, [BoundStep(build("finetune", FAST | options), calibration)])
     return report
 
 
@@ -116,11 +116,11 @@ def model(request: pytest.FixtureRequest, family: str, tiny: Tiny) -> MoEModel:
 def test_learns_and_leaves_the_base_alone(model: MoEModel, calibration: Calibrate) -> None:
     tokens = calibration(padded=True)
     base = {name: tensor.clone() for name, tensor in state(model).items()}
-    found = model.snapshot()
+    snapshot = model.snapshot()
     before = loss(model, tokens)
     report = tune(model, tokens)
     assert loss(model, tokens) < before - 0.1
-    for index, (version, _) in found.items():
+    for index, (version, _) in snapshot.items():
         for name, tensor in version.load().state_dict().items():
             assert torch.equal(tensor, base[f"model.layers.{index}.{name}"])
         assert not any(parameter.requires_grad for parameter in version.load().parameters())
@@ -262,8 +262,8 @@ def test_steps_and_rates() -> None:
         schedule: [Finetune(schedule=schedule, warmup=0.2)._rate(n, 10) for n in range(10)]
         for schedule in ("cosine", "linear", "constant")
     }
-    for found in rates.values():
-        assert found[:3] == [0.5, 1.0, 1.0]
+    for rate in rates.values():
+        assert rate[:3] == [0.5, 1.0, 1.0]
     assert rates["constant"][2:] == [1.0] * 8
     assert rates["linear"][6] == pytest.approx(0.5)
     assert rates["cosine"][4] == pytest.approx((1 + math.cos(math.pi / 4)) / 2)
@@ -295,8 +295,8 @@ def test_the_state_kept_is_the_last_whose_loss_was_finite(
     def gradients(self: Finetune, *args: Any) -> float:
         nonlocal seen
         seen += 1
-        found = real(self, *args)
-        return found if seen < 3 else math.nan
+        loss = real(self, *args)
+        return loss if seen < 3 else math.nan
 
     monkeypatch.setattr(Finetune, "_gradients", gradients)
     with pytest.warns(UserWarning, match="not finite at step 3"):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.moe_i2.genetic import Found, search
+from methods.moe_i2.genetic import SearchResult, search
 
 
 class Landscape:
@@ -28,7 +28,7 @@ class Landscape:
         return (gone @ self.form * gone).sum(1).sqrt()
 
 
-def run(landscape: Landscape, drop: int, seed: int = 0, **options: Any) -> Found:
+def run(landscape: Landscape, drop: int, seed: int = 0, **options: Any) -> SearchResult:
     generator = torch.Generator().manual_seed(seed)
     experts = len(landscape.form)
     return search(landscape, experts=experts, drop=drop, generator=generator, **options)
@@ -41,34 +41,34 @@ def test_it_finds_the_best_of_all() -> None:
     kept.scatter_(1, torch.tensor(dropped), False)
     every = landscape(kept)
     for seed in range(3):
-        found = run(landscape, 5, seed)
-        assert torch.equal(found.kept[0], kept[every.argmin()])
-        assert found.evaluated < len(every)
+        result = run(landscape, 5, seed)
+        assert torch.equal(result.kept[0], kept[every.argmin()])
+        assert result.evaluated < len(every)
 
 
 def test_what_it_returns() -> None:
     landscape = Landscape(20)
-    found = run(landscape, 6, best=7, iterations=12, population=30)
-    assert found.kept.shape == (7, 20)
-    assert (found.kept.sum(1) == 14).all()
-    assert len(set(map(tuple, found.kept.tolist()))) == 7
-    assert torch.equal(found.losses, found.losses.sort().values)
-    assert torch.equal(found.losses, landscape(found.kept))
-    assert len(found.best) == len(found.mean) == 13
-    assert found.best[-1] == float(found.losses[0])
-    assert list(found.best) == sorted(found.best, reverse=True)  # the best survive
-    assert all(best <= mean for best, mean in zip(found.best, found.mean, strict=True))
-    assert found.mean[-1] < found.mean[0]
+    result = run(landscape, 6, best=7, iterations=12, population=30)
+    assert result.kept.shape == (7, 20)
+    assert (result.kept.sum(1) == 14).all()
+    assert len(set(map(tuple, result.kept.tolist()))) == 7
+    assert torch.equal(result.losses, result.losses.sort().values)
+    assert torch.equal(result.losses, landscape(result.kept))
+    assert len(result.best) == len(result.mean) == 13
+    assert result.best[-1] == float(result.losses[0])
+    assert list(result.best) == sorted(result.best, reverse=True)  # the best survive
+    assert all(best <= mean for best, mean in zip(result.best, result.mean, strict=True))
+    assert result.mean[-1] < result.mean[0]
 
 
 def test_every_set_is_asked_for_once_and_a_generation_together() -> None:
     landscape = Landscape(9)
-    found = run(landscape, 3, iterations=20, population=25)
+    result = run(landscape, 3, iterations=20, population=25)
     asked = [tuple(row) for call in landscape.calls for row in call.tolist()]
-    assert len(asked) == len(set(asked)) == found.evaluated
+    assert len(asked) == len(set(asked)) == result.evaluated
     assert len(landscape.calls) <= 21
     assert all(int(row.count(False)) == 3 for row in asked)
-    assert found.evaluated <= math.comb(9, 3)
+    assert result.evaluated <= math.comb(9, 3)
 
 
 def test_it_follows_its_generator() -> None:
@@ -104,14 +104,14 @@ def test_mutation_replaces_a_few(replaced: int) -> None:
 @pytest.mark.parametrize(("experts", "drop"), [(4, 0), (4, 4), (4, 1), (1, 0)])
 @pytest.mark.parametrize("population", [1, 2, 100])
 def test_the_smallest_cases(experts: int, drop: int, population: int) -> None:
-    found = run(Landscape(experts), drop, best=50, population=population)
-    assert len(found.kept) == found.evaluated <= math.comb(experts, drop)
-    assert (found.kept.sum(1) == experts - drop).all()
+    result = run(Landscape(experts), drop, best=50, population=population)
+    assert len(result.kept) == result.evaluated <= math.comb(experts, drop)
+    assert (result.kept.sum(1) == experts - drop).all()
 
 
 def test_equal_losses() -> None:
     """As in a dry run: all losses are zero."""
     generator = torch.Generator().manual_seed(0)
     zeros: Any = lambda kept: torch.zeros(len(kept), dtype=torch.float64)  # noqa: E731
-    found = search(zeros, experts=8, drop=3, generator=generator, best=3)
-    assert found.losses.tolist() == [0.0, 0.0, 0.0]
+    result = search(zeros, experts=8, drop=3, generator=generator, best=3)
+    assert result.losses.tolist() == [0.0, 0.0, 0.0]

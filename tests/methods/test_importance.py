@@ -15,7 +15,7 @@ from harness.calibration.states import run
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import (
     DropBlock,
@@ -56,13 +56,13 @@ def check(
     """Every importance of a model is the loss of one from which the expert was removed."""
     model = build_model()
     with torch.no_grad():
-        found = leave_one_out(model, calibration)
+        importance = leave_one_out(model, calibration)
     assert model.edits == build_model().edits
-    assert found.base == pytest.approx(full_loss(model, calibration), rel=1e-6)
-    assert list(found.losses) == [block.index for block in model.moe_blocks()]
+    assert importance.base == pytest.approx(full_loss(model, calibration), rel=1e-6)
+    assert list(importance.losses) == [block.index for block in model.moe_blocks()]
     for block in model.moe_blocks():
-        assert tuple(found.losses[block.index]) == block.experts
-        for expert, loss in found.losses[block.index].items():
+        assert tuple(importance.losses[block.index]) == block.experts
+        for expert, loss in importance.losses[block.index].items():
             without = build_model()
             left = tuple(other for other in block.experts if other != expert)
             how: Any = (router or {}).get(block.index, "rows")
@@ -125,12 +125,12 @@ def test_the_only_expert_leaves_nothing(
         return model
 
     with torch.no_grad():
-        found = leave_one_out(single(), calibration())
+        importance = leave_one_out(single(), calibration())
     silent = single()
     down = silent.blocks[2].weight("experts.0.down")
     silent.apply(SetWeights.of(2, {"experts.0.down": torch.zeros_like(down)}))
-    assert found.losses[2] == {0: pytest.approx(full_loss(silent, calibration()), rel=1e-6)}
-    assert found.losses[2][0] != pytest.approx(found.base, rel=1e-4)
+    assert importance.losses[2] == {0: pytest.approx(full_loss(silent, calibration()), rel=1e-6)}
+    assert importance.losses[2][0] != pytest.approx(importance.base, rel=1e-4)
 
 
 def test_experts_that_saw_no_token(family: str, tiny: Tiny) -> None:
@@ -155,15 +155,15 @@ def test_no_run_for_an_expert_nobody_chose(
 
     monkeypatch.setattr("harness.calibration.passes.leave_one_out.run", counted)
     with torch.no_grad():
-        found = leave_one_out(model, tokens)
+        importance = leave_one_out(model, tokens)
     routed = {
         index: {expert for expert in range(6) if int(one.count[expert])}
         for index, one in tokens.coverage.items()
     }
     assert any(len(experts) < 6 for experts in routed.values())
-    for index, losses in found.losses.items():
+    for index, losses in importance.losses.items():
         for expert in set(range(6)) - routed[index]:
-            assert losses[expert] == found.base
+            assert losses[expert] == importance.base
     after = {0: 3, 1: 2, 2: 1, 3: 0}  # blocks that follow
     assert runs == after[0] + sum(after[index] * len(experts) for index, experts in routed.items())
 
@@ -188,9 +188,9 @@ def test_cached_importance_runs_nothing(
 
 def test_no_tokens(family: str, tiny: Tiny, calibration: Calibrate) -> None:
     model = tiny(family, meta=True)
-    found = leave_one_out(model, calibration(sequences=0))
-    assert found.base == 0.0
-    assert found.losses == {b.index: dict.fromkeys(b.experts, 0.0) for b in model.moe_blocks()}
+    importance = leave_one_out(model, calibration(sequences=0))
+    assert importance.base == 0.0
+    assert importance.losses == {b.index: dict.fromkeys(b.experts, 0.0) for b in model.moe_blocks()}
 
 
 def test_refusals(tiny: Tiny, calibration: Calibrate) -> None:
@@ -212,7 +212,7 @@ def test_top_loss_drops_the_least_important(
     with torch.no_grad():
         losses = leave_one_out(tiny(family), calibration()).losses
     model = tiny(family)
-    [report] = compress(model, [Step(build("top-loss", {"keep": 4}), calibration())])
+    [report] = compress(model, [BoundStep(build("top-loss", {"keep": 4}), calibration())])
     assert model.edits == tuple(
         KeepExperts(
             block=index,

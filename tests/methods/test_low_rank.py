@@ -16,10 +16,10 @@ from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.counts import apportion
+from harness.method import apportion
 from harness.method.low_rank.whitening import factors, whitening
 from harness.method.ranks import RankBudget
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.editing.matrices import Matrix
 from harness.model.edits import DropMoE, KeepExperts, LowRank, MergeExperts
@@ -33,7 +33,7 @@ METHODS = ("svd", "svd-llm", "moe-i2-decompose")
 def run(
     model: MoEModel, calibration: Calibration, name: str, options: Mapping[str, Any]
 ) -> StepReport:
-    [report] = compress(model, [Step(build(name, options), calibration)])
+    [report] = compress(model, [BoundStep(build(name, options), calibration)])
     return report
 
 
@@ -261,7 +261,7 @@ def test_a_dense_models_mlp_is_the_default(name: str, tiny: Tiny, calibration: C
 
 def output_errors(base: MoEModel, changed: MoEModel, tokens: Calibration) -> dict[str, float]:
     """Per expert matrix, its squared error on what it multiplied in the base model."""
-    found = {}
+    errors = {}
     with torch.no_grad():
         for block in tokens.walk(base):
             sums = block.collect(Covariances("experts")).sums
@@ -270,8 +270,8 @@ def output_errors(base: MoEModel, changed: MoEModel, tokens: Calibration) -> dic
                 name = matrix.name
                 u, v = other.weight(f"{name}.u").double(), other.weight(f"{name}.v").double()
                 off = block.weight(name).double() - u @ v
-                found[f"{block.index}.{name}"] = float((off @ sums[name].double() * off).sum())
-    return found
+                errors[f"{block.index}.{name}"] = float((off @ sums[name].double() * off).sum())
+    return errors
 
 
 @pytest.mark.parametrize("other", ["svd-llm", "moe-i2-decompose"])
@@ -293,7 +293,7 @@ def test_whitened_factors_beat_the_plain_svd_on_every_matrix(
 
 def test_propagate_decides_whose_inputs_are_whitened(tiny: Tiny, calibration: Calibrate) -> None:
     models = {}
-    for propagate in ("original", "compressed"):
+    for propagate in ("original", "edited"):
         models[propagate] = tiny("mixtral")
         run(models[propagate], calibration(), "svd-llm", {"rank": 3, "propagate": propagate})
     first, last = [
@@ -325,7 +325,7 @@ def test_uneven_merged_and_dropped_layers(name: str, tiny: Tiny, calibration: Ca
     ("name", "options"),
     [
         ("svd", {"ratio": 0.5}),
-        ("svd-llm", {"ratio": 0.5, "propagate": "compressed"}),
+        ("svd-llm", {"ratio": 0.5, "propagate": "edited"}),
         ("moe-i2-decompose", {"rank": 4, "ranks": "uniform"}),
     ],
 )
@@ -359,10 +359,10 @@ def test_the_same_factors_every_time(name: str, tiny: Tiny, calibration: Calibra
 
 def test_an_expert_without_tokens_gets_the_plain_svd(tiny: Tiny, calibration: Calibrate) -> None:
     def model() -> MoEModel:
-        found = tiny("mixtral")
-        gate = found.layer(0).mlp.gate.weight.data
+        built = tiny("mixtral")
+        gate = built.layer(0).mlp.gate.weight.data
         gate.copy_(torch.tensor([1.0, 2.0, -1.0, -2.0, 0.0, 0.0])[:, None] * gate[:1])
-        return found
+        return built
 
     plain, whitened, tokens = model(), model(), calibration(sequences=1)
     seen = next(iter(tokens.walk(model()))).collect(TokenCount()).count

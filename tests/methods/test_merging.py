@@ -15,7 +15,7 @@ from harness.calibration.statistics.outputs import MeanOutputs
 from harness.calibration.statistics.routing import RouterSimilarity, TokenCount
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.editing.surgery import Routing
 from harness.model.edits import Edit, KeepExperts, MergeExperts, SetWeights, SkipExperts
@@ -30,7 +30,7 @@ NAMES = ["m-smoe", "hc-smoe"]
 
 
 def merged(model: MoEModel, calibration: Calibration, name: str, **options: Any) -> MoEModel:
-    compress(model, [Step(build(name, options), calibration)])
+    compress(model, [BoundStep(build(name, options), calibration)])
     return model
 
 
@@ -86,9 +86,9 @@ def test_hc_smoe_merges_the_closest_pair_of_clusters(tiny: Tiny, calibration: Ca
                 pairs = itertools.combinations(groups, 2)
                 a, b = min(pairs, key=lambda pair: _average_distance(mean, *pair))
                 groups = [group for group in groups if group not in (a, b)] + [a | b]
-                found = clusters(mean, tokens, count)
-                assert {frozenset(g) for g in found} == {frozenset(g) for g in groups}
-                for group in found:
+                merged = clusters(mean, tokens, count)
+                assert {frozenset(g) for g in merged} == {frozenset(g) for g in groups}
+                for group in merged:
                     assert tokens.count[group[0]] == tokens.count[list(group)].max()
 
 

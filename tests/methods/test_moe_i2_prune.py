@@ -14,12 +14,12 @@ from harness.calibration.passes.importance import Importance
 from harness.calibration.statistics.subset_errors import SubsetErrors
 from harness.calibration.walk import Calibration, LiveBlock
 from harness.errors import Refused
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.edits import DropMoE, KeepExperts, MergeExperts
 from harness.model.view import MoEModel
-from methods.moe_i2.counts import by_importance
-from methods.moe_i2.field import combination, combined_losses, fields
+from methods.moe_i2.layer_counts import by_importance
+from methods.moe_i2.reception_field import combination, combined_losses, fields
 from tests.models import draw_weights, from_config, tiny_config
 
 Tiny = Callable[..., MoEModel]
@@ -27,7 +27,7 @@ Calibrate = Callable[..., Calibration]
 
 
 def run(model: MoEModel, calibration: Calibration, name: str, **options: Any) -> StepReport:
-    [report] = compress(model, [Step(build(name, options), calibration)])
+    [report] = compress(model, [BoundStep(build(name, options), calibration)])
     return report
 
 
@@ -37,16 +37,16 @@ def notes(report: StepReport, name: str) -> list[Any]:
 
 def leaving(model: MoEModel, calibration: Calibration, index: int) -> list[Tensor]:
     """What leaves base block `index` in transformers' own forward, valid tokens of each batch."""
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
     layer = model.lm.model.layers[model.numbers.index(index)]
-    handle = layer.register_forward_hook(lambda _m, _a, out: found.append(out))
+    handle = layer.register_forward_hook(lambda _m, _a, out: outputs.append(out))
     for batch in calibration.batches():
         mask = batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
         with torch.no_grad():
             model.lm(input_ids=batch["input_ids"], attention_mask=mask)
-        found[-1] = found[-1][mask]
+        outputs[-1] = outputs[-1][mask]
     handle.remove()
-    return found
+    return outputs
 
 
 def distance(ones: list[Tensor], others: list[Tensor]) -> float:
@@ -55,8 +55,8 @@ def distance(ones: list[Tensor], others: list[Tensor]) -> float:
 
 
 def importance(**losses: list[float]) -> Importance:
-    found = {int(block[1:]): dict(enumerate(layer)) for block, layer in losses.items()}
-    return Importance(1.0, found)
+    by_expert = {int(block[1:]): dict(enumerate(layer)) for block, layer in losses.items()}
+    return Importance(1.0, by_expert)
 
 
 def test_counts_follow_importance() -> None:
@@ -84,9 +84,9 @@ def test_counts_add_up_and_keep_to_their_limits() -> None:
             block: dict(enumerate(torch.rand(size, generator=generator).tolist()))
             for block, size in sizes.items()
         }
-        found = by_importance(Importance(0.0, losses), drops, most)
-        assert sum(found.values()) == sum(drops.values())
-        assert all(0 <= found[block] <= most[block] for block in drops)
+        counts = by_importance(Importance(0.0, losses), drops, most)
+        assert sum(counts.values()) == sum(drops.values())
+        assert all(0 <= counts[block] <= most[block] for block in drops)
 
 
 def test_importance_decides_the_counts(family: str, tiny: Tiny, calibration: Calibrate) -> None:
@@ -213,27 +213,27 @@ def test_searches_beat_random_subsets(wide: MoEModel, calibration: Calibrate) ->
     random = torch.rand(100, 16, generator=generator).argsort(1) < 10  # bool [subsets, experts]
     with torch.no_grad():
         errors = {b.index: b.collect(SubsetErrors(6)) for b in tokens.walk(wide)}
-    found: dict[str, dict[int, float]] = {}
+    losses: dict[str, dict[int, float]] = {}
     for name, options in (("moe-i2-prune", {"best": 1, "field": 1}), ("greedy", {})):
-        found[name] = {}
+        losses[name] = {}
         for edit in build(name, {"keep": 10, **options}).compress(wide, tokens):
             if isinstance(edit, KeepExperts):
                 kept = torch.zeros(1, 16, dtype=torch.bool)
                 kept[0, list(edit.experts)] = True
-                found[name][edit.block] = float(errors[edit.block].losses(kept))
-                assert found[name][edit.block] < float(errors[edit.block].losses(random).min())
-    assert found["greedy"] == pytest.approx(found["moe-i2-prune"], rel=0.05)
+                losses[name][edit.block] = float(errors[edit.block].losses(kept))
+                assert losses[name][edit.block] < float(errors[edit.block].losses(random).min())
+    assert losses["greedy"] == pytest.approx(losses["moe-i2-prune"], rel=0.05)
 
 
 def test_greedy_is_rarely_beaten_by_enumeration(
     family: str, tiny: Tiny, calibration: Calibrate
 ) -> None:
     model, plain, enumerated = tiny(family), tiny(family), tiny(family)
-    found = notes(run(model, calibration(), "greedy", keep=3), "greedy.losses")
+    swapped = notes(run(model, calibration(), "greedy", keep=3), "greedy.losses")
     unswapped = notes(run(plain, calibration(), "greedy", keep=3, swaps=False), "greedy.losses")
     best = notes(run(enumerated, calibration(), "eep", keep=3), "eep.losses")
     equal = 0
-    for ours, removed, exact in zip(found, unswapped, best, strict=True):
+    for ours, removed, exact in zip(swapped, unswapped, best, strict=True):
         least = exact["losses"][0]
         assert removed["swaps"] == 0
         assert least * (1 - 1e-9) <= ours["loss"] <= removed["loss"]

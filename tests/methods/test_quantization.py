@@ -14,7 +14,7 @@ from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
 from harness.method.inverse import inverse_factor
 from harness.method.quantization.grid import fit, rounded
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.edits import QuantizeWeights, SetWeights
 from harness.model.quantized.scheme import Scheme
@@ -38,7 +38,7 @@ def moment_of(inputs: int, tokens: int = 200, seed: int = 0) -> Tensor:
 def run(
     model: MoEModel, calibration: Calibration, name: str, **options: Any
 ) -> tuple[dict[str, Any], StepReport]:
-    (report,) = compress(model, [Step(build(name, options), calibration)])
+    (report,) = compress(model, [BoundStep(build(name, options), calibration)])
     return {note.name: note.data for note in report.notes}, report
 
 
@@ -66,31 +66,31 @@ def test_a_symmetric_grid_has_its_zero_in_the_middle_whatever_the_signs() -> Non
 def test_a_group_of_zeros_stays_zero(symmetric: bool) -> None:
     weight = torch.zeros(2, 8)
     weight[1, 4:] = 1e-30
-    found = rounded(weight, Scheme(group=4, symmetric=symmetric)).dequantise()
-    assert not found[0].any()
-    assert not found[1, :4].any()
-    assert found.isfinite().all()
+    values = rounded(weight, Scheme(group=4, symmetric=symmetric)).dequantise()
+    assert not values[0].any()
+    assert not values[1, :4].any()
+    assert values.isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_codes_follow_from_the_scales_that_are_stored(dtype: torch.dtype) -> None:
     """Rounding a scale after the codes are chosen would move every value by up to 15 times it."""
     weight = normal(6, 40).to(dtype)
-    found = rounded(weight, Scheme(group=16))
-    assert found.scales.dtype == dtype
-    assert found.scales.shape == (6, 3)
-    step = found.spread(found.scales.float())
-    error = (found.dequantise(torch.float32) - weight.float()).abs()
-    inside = (found.unpacked() > 0) & (found.unpacked() < 15)
+    matrix = rounded(weight, Scheme(group=16))
+    assert matrix.scales.dtype == dtype
+    assert matrix.scales.shape == (6, 3)
+    step = matrix.spread(matrix.scales.float())
+    error = (matrix.dequantise(torch.float32) - weight.float()).abs()
+    inside = (matrix.unpacked() > 0) & (matrix.unpacked() < 15)
     assert bool((error <= step / 2 * (1 + 1e-5))[inside].all())
     assert float((error / step).max()) < 0.6  # at the ends a rounded scale may cut a little off
 
 
 def test_scales_too_small_for_half_precision() -> None:
     weight = torch.full((1, 4), 1e-7, dtype=torch.float16)
-    found = rounded(weight, Scheme(bits=8, group=4))
-    assert found.scales.item() > 0
-    assert found.dequantise().isfinite().all()
+    matrix = rounded(weight, Scheme(bits=8, group=4))
+    assert matrix.scales.item() > 0
+    assert matrix.dequantise().isfinite().all()
 
 
 def test_a_short_last_group_is_a_group_of_its_own() -> None:
@@ -155,12 +155,12 @@ def test_gptq_is_the_stepwise_solution(options: dict[str, Any], columns: int) ->
     moments = torch.stack([moment_of(72, seed=seed) for seed in (1, 3)])
     method = GPTQ(columns=columns, **options)
     ours = method.solve(weights, moments).dequantise(torch.float64)
-    for weight, moment, found in zip(weights, moments, ours, strict=True):
+    for weight, moment, solved in zip(weights, moments, ours, strict=True):
         order = torch.arange(72)
         if method.act_order:
             order = moment.diagonal().argsort(descending=True, stable=True)
         wanted = stepwise(weight, moment, method.group, static=method.static_groups, order=order)
-        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)  # dequantised in fp32
+        torch.testing.assert_close(solved, wanted, atol=1e-5, rtol=0)  # dequantised in fp32
 
 
 def test_columns_taken_together_must_fit_the_groups() -> None:
@@ -185,11 +185,11 @@ def test_inputs_that_are_always_zero_are_rounded_to_nearest() -> None:
     moment, weight = moment_of(32), normal(6, 32)
     moment[3], moment[:, 3] = 0.0, 0.0
     method = GPTQ(group=32, static_groups=True)
-    found = method.solve(weight[None], moment[None]).dequantise()[0]
+    solved = method.solve(weight[None], moment[None]).dequantise()[0]
     plain = rounded(weight, method.scheme).dequantise()
-    assert torch.equal(found[:, 3], plain[:, 3])
-    assert found[:, 3].any()
-    assert not torch.equal(found, plain)
+    assert torch.equal(solved[:, 3], plain[:, 3])
+    assert solved[:, 3].any()
+    assert not torch.equal(solved, plain)
 
 
 # --- methods on models ---
@@ -232,8 +232,8 @@ def test_experts_with_few_tokens_are_rounded_and_the_record_says_so(
         counts = tokens.coverage[block.index].count.tolist()
         for matrix in block.matrices("experts", "shared"):
             few = matrix.expert is not None and counts[matrix.expert] < 13
-            found = rounded_ones.get(block.index, {}).get(matrix.name)
-            assert found == (counts[matrix.expert] if matrix.expert is not None and few else None)
+            starved = rounded_ones.get(block.index, {}).get(matrix.name)
+            assert starved == (counts[matrix.expert] if matrix.expert is not None and few else None)
             equal = torch.equal(block.weight(matrix), other.weight(matrix))
             assert equal or not few
             same.append(equal)
@@ -292,19 +292,19 @@ def test_errors_on_other_tokens(family: str, tiny: Tiny, calibration: Calibrate)
         assert set(layer_errors(before, tiny(family), tokens).values()) == {0.0}
         run(after, tokens, "rtn", bits=8, group=32)
         layers = layer_errors(before, after, tokens)
-        found = matrix_errors(before, after, tokens)
+        errors = matrix_errors(before, after, tokens)
         coarse = tiny(family)
         run(coarse, tokens, "rtn", bits=4, group=32)
         worse = layer_errors(before, coarse, tokens)
         for block in tokens.walk(before):
             moments = block.collect(Covariances()).sums
-            for name, error in found.get(block.index, {}).items():
+            for name, error in errors.get(block.index, {}).items():
                 weight = block.weight(name).double()
                 wrong = weight - after.blocks[block.index].weight(name).double()
                 whole, part = (float((one @ moments[name] * one).sum()) for one in (weight, wrong))
                 assert error == pytest.approx((part / whole) ** 0.5, rel=1e-6)
     routed = {block.index for block in before.moe_blocks()}
-    assert {index for index, error in layers.items() if error} == routed == set(found)
+    assert {index for index, error in layers.items() if error} == routed == set(errors)
     assert all(0 < layers[index] < worse[index] / 4 for index in routed)
 
 

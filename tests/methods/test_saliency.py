@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from harness.calibration.observe import Seen
-from harness.calibration.passes.saliency import Saliency, highest, saliencies
+from harness.calibration.passes.saliency import Saliency, saliencies
 from harness.calibration.statistic import Statistic
 from harness.calibration.walk import Calibration
-from harness.method.recipe import Step, compress
+from harness.method import highest
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import KeepExperts
 from harness.model.view import Block, MoEModel
@@ -87,7 +88,7 @@ def test_the_lowest_scores_go(
     name: str, options: dict[str, Any], family: str, tiny: Tiny, calibration: Calibrate
 ) -> None:
     model = tiny(family)
-    [report] = compress(model, [Step(build(name, {"keep": 4, **options}), calibration())])
+    [report] = compress(model, [BoundStep(build(name, {"keep": 4, **options}), calibration())])
     scores = report.notes[0].data
     assert list(scores) == [block.index for block in model.blocks if block.experts]
     for index, layer in scores.items():
@@ -102,7 +103,7 @@ def test_reap_renormalises_where_the_model_does(
 ) -> None:
     def scores(**options: Any) -> Any:
         method = build("reap", {"keep": 4, **options})
-        [report] = compress(tiny(family), [Step(method, calibration())])
+        [report] = compress(tiny(family), [BoundStep(method, calibration())])
         return report.notes[0].data
 
     assert scores() == scores(renormalise=as_model)
@@ -117,7 +118,7 @@ def test_an_expert_without_a_token_goes_first(tiny: Tiny, calibration: Calibrate
         for expert, factor in ((1, 1.1), (3, 0.5), (4, -1.0), (5, -1.1)):
             rows[expert] = factor * rows[0]
         tokens = calibration()
-        compress(model, [Step(build(name, {"keep": 5, **options}), tokens)])
+        compress(model, [BoundStep(build(name, {"keep": 5, **options}), tokens)])
         assert int(tokens.coverage[1].count[3]) == 0
         assert 3 not in model.blocks[1].experts
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import Calibration
 from harness.errors import Refused
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.method.sparsity import below, lowest
 from harness.model.edits import LowRank, SetWeights
@@ -26,7 +26,7 @@ METHODS = ["magnitude", "sparsegpt", "wanda"]
 
 
 def run(model: MoEModel, calibration: Calibration, method: str, **options: Any) -> MoEModel:
-    compress(model, [Step(build(method, options), calibration)])
+    compress(model, [BoundStep(build(method, options), calibration)])
     return model
 
 

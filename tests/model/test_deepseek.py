@@ -22,7 +22,7 @@ from harness.errors import UserError
 from harness.evaluate.tasks import evaluate_tasks
 from harness.measure.flops import measure_flops
 from harness.measure.size import measure_size
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import DropBlock
 from harness.model.files.artifact import load, save
@@ -248,7 +248,7 @@ def test_compressed_saved_reloaded(
     tmp_path: Path,
 ) -> None:
     model = open_model(str(folder))
-    compress(model, [Step(build(name, options), calibration())])
+    compress(model, [BoundStep(build(name, options), calibration())])
     before = logits(model, ids)
     assert not torch.equal(before, logits(open_model(str(folder)), ids))
     save(model, tmp_path / "artifact")
@@ -256,7 +256,7 @@ def test_compressed_saved_reloaded(
     assert torch.equal(logits(again, ids), before)
     assert audit(again, tmp_path / "artifact")["blocks"] == len(model.numbers)
     dry = open_meta(str(folder))
-    compress(dry, [Step(build(name, options), calibration(sequences=0))])
+    compress(dry, [BoundStep(build(name, options), calibration(sequences=0))])
     if name in ("random", "eep"):  # the others choose by what they measure
         assert measure_size(dry, None).parameters == measure_size(again, None).parameters
 

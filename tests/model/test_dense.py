@@ -19,7 +19,7 @@ from harness.evaluate.perplexity import perplexity
 from harness.evaluate.tasks import evaluate_tasks
 from harness.measure.flops import measure_flops
 from harness.measure.size import measure_size
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import DropBlock, DropMoE, KeepExperts, SetWeights
 from harness.model.files.artifact import load, save
@@ -91,7 +91,7 @@ def test_block_drop_saved_and_reloaded(
 ) -> None:
     model = open_model(str(folder))
     whole = measure_size(model, None).parameters
-    compress(model, [Step(build("block-drop", {"drop": drop, "mode": mode}), calibration())])
+    compress(model, [BoundStep(build("block-drop", {"drop": drop, "mode": mode}), calibration())])
     assert len(model.numbers) == 4 - drop
     before = logits(model, ids)
     save(model, tmp_path / "artifact")

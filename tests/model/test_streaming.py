@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import DropBlock, DropMoE, KeepExperts, SetWeights
 from harness.model.files.artifact import load, save
@@ -114,7 +114,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def run(model: MoEModel, recipe: Recipe, calibration: Calibration) -> None:
-    compress(model, [Step(build(name, options), calibration) for name, options in recipe])
+    compress(model, [BoundStep(build(name, options), calibration) for name, options in recipe])
 
 
 def logits(model: MoEModel, ids: Tensor) -> Tensor:

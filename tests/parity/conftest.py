@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import build
 from harness.model.editing.matrices import Part
 from harness.model.files.opening import open_model
@@ -99,7 +99,7 @@ def compressed(input_ids: Tensor) -> Run:
         model = open_model(str(DATA / "model"), dtype=torch.float32, attention="eager")
         tokens = Tokens(input_ids, None, "parity", 0, "tokens of the parity data")
         calibration = Calibration(tokens, batch_size=batch_size)
-        (report,) = compress(model, [Step(build(method, options), calibration)])
+        (report,) = compress(model, [BoundStep(build(method, options), calibration)])
         return model, report
 
     return run

@@ -18,7 +18,7 @@ from harness.calibration.walk import Calibration
 from harness.data import DataRoot
 from harness.errors import Refused, UserError
 from harness.method.quantization.grid import rounded
-from harness.method.recipe import Step, StepReport, compress
+from harness.method.recipe import BoundStep, StepReport, compress
 from harness.method.registry import method, source_sha256
 from harness.model.edits import (
     DropBlock,
@@ -117,7 +117,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 def run(model: MoEModel, calibration: Calibration, one: Any) -> StepReport:
-    return compress(model, [Step(one, calibration)])[0]
+    return compress(model, [BoundStep(one, calibration)])[0]
 
 
 def logits(model: MoEModel) -> Tensor:

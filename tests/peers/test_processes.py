@@ -13,7 +13,7 @@ import pytest
 
 from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.model.view import MoEModel
 from harness.peers import worker_process
 from harness.peers.peer import GPTQMODEL, LLM_COMPRESSOR
@@ -25,7 +25,7 @@ Make = Callable[..., None]
 
 
 def run(model: MoEModel, calibration: Calibration) -> None:
-    compress(model, [Step(GPTQModel(), calibration)])
+    compress(model, [BoundStep(GPTQModel(), calibration)])
 
 
 @pytest.fixture

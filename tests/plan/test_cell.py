@@ -11,7 +11,7 @@ import pytest
 from harness.errors import UserError
 from harness.plan.cell import Cell, cells, resolve
 from harness.plan.forms import CalibrationForm
-from harness.plan.suite import Recipe, Step, Suite
+from harness.plan.suite import Step, Suite
 from harness.records.protocol import Protocol
 from tests.cells import MakeCell
 
@@ -65,9 +65,9 @@ def test_an_id_is_sixteen_hexadecimal_digits(make_cell: MakeCell) -> None:
     assert set(make_cell().id) <= set("0123456789abcdef")
 
 
-def step(options: dict[str, Any], calibration: CalibrationForm | None = None) -> Recipe:
+def step(options: dict[str, Any], calibration: CalibrationForm | None = None) -> list[Step]:
     form = calibration or CalibrationForm()
-    return Recipe("r", (Step("random", options, form),), (0,))
+    return [Step("random", options, form)]
 
 
 def test_steps_are_resolved_to_the_last_option() -> None:
@@ -115,8 +115,7 @@ def test_the_source_of_a_method_is_part_of_the_id(tmp_path: Path) -> None:
             "    def compress(self, model, calibration):\n"
             f"        yield from ()  # {number}\n"
         )
-        recipe = Recipe("r", (Step(f"{path}:Mine", {}, CalibrationForm()),), (0,))
-        [resolved] = resolve(recipe, seed=0)
+        [resolved] = resolve([Step(f"{path}:Mine", {}, CalibrationForm())], seed=0)
         ids.append((resolved.source, Path(resolved.method).name))
     assert ids[0][0] != ids[1][0]
     assert ids[0][1] == ids[1][1]

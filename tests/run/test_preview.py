@@ -70,38 +70,38 @@ def outcomes(model: str, results: Path, only: str | None = None) -> dict[str, st
 
 @pytest.mark.usefixtures("no_network")
 def test_mixtral(tmp_path: Path) -> None:
-    said = outcomes("mistralai/Mixtral-8x7B-v0.1", tmp_path)
+    shown = outcomes("mistralai/Mixtral-8x7B-v0.1", tmp_path)
     eight, four = " ".join("8" * 32), " ".join("4" * 32)
-    assert said["baseline"] == f"46,702,792,704 parameters, 32 blocks, experts {eight}"
-    assert said["half of the experts"] == (
+    assert shown["baseline"] == f"46,702,792,704 parameters, 32 blocks, experts {eight}"
+    assert shown["half of the experts"] == (
         f"46,702,792,704 -> 24,153,690,112 parameters ({MINUS}48.28 %), "
         f"expert parameters {MINUS}50.00 %, 32 blocks, experts {four}"
     )
     # A block: experts, their router, q, k, v and o, two norms.
     block = 8 * 3 * 4096 * 14336 + 8 * 4096 + 4096 * (4096 + 1024 + 1024 + 4096) + 2 * 4096
-    assert said["four blocks"].startswith(
+    assert shown["four blocks"].startswith(
         f"46,702,792,704 -> {46_702_792_704 - 4 * block:,} parameters ({MINUS}12.43 %), "
         f"expert parameters {MINUS}12.50 %, 28 blocks"
     )
-    assert f"expert parameters {MINUS}56.25 %, 28 blocks" in said["both"]
-    assert "parameters (unchanged), expert parameters unchanged, 32" in said["weights only"]
+    assert f"expert parameters {MINUS}56.25 %, 28 blocks" in shown["both"]
+    assert "parameters (unchanged), expert parameters unchanged, 32" in shown["weights only"]
 
 
 @pytest.mark.usefixtures("no_network")
 def test_a_dense_model_has_no_expert_parameters(tmp_path: Path) -> None:
-    said = outcomes("mistralai/Mistral-7B-v0.1", tmp_path)
-    assert said["baseline"] == "7,241,732,096 parameters, 32 blocks"
-    assert said["four blocks"] == (
+    shown = outcomes("mistralai/Mistral-7B-v0.1", tmp_path)
+    assert shown["baseline"] == "7,241,732,096 parameters, 32 blocks"
+    assert shown["four blocks"] == (
         f"7,241,732,096 -> 6,369,284,096 parameters ({MINUS}12.05 %), 28 blocks"
     )
-    assert said["half of the experts"].startswith("step 1 (random) refuses: ")
-    assert said["both"].startswith("step 2 (random) refuses: ")
+    assert shown["half of the experts"].startswith("step 1 (random) refuses: ")
+    assert shown["both"].startswith("step 2 (random) refuses: ")
 
 
 @pytest.mark.usefixtures("no_network")
 def test_deepseek_moe(tmp_path: Path) -> None:
-    said = outcomes("deepseek-ai/deepseek-moe-16b-base", tmp_path, only="half*")
-    assert said["half of the experts"] == (
+    shown = outcomes("deepseek-ai/deepseek-moe-16b-base", tmp_path, only="half*")
+    assert shown["half of the experts"] == (
         f"16,375,728,128 -> 8,899,708,928 parameters ({MINUS}45.65 %), expert parameters "
         f"{MINUS}50.00 %, 28 blocks, experts 0 {' '.join(['32'] * 27)}"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -13,14 +14,39 @@ from types import ModuleType
 
 import pytest
 
+from harness import reference
 from harness.errors import UserError
+from harness.plan.cell import cells
+from harness.plan.suite import Suite
 from harness.run.job import Job
-from harness.run.process import run_cell
+from harness.run.process import PRELOAD, run_cell
 from tests.cells import MakeCell
 
+SUITE = """
+models = ["{model}"]
+[protocol]
+dtype = "float32"
+tasks = ["boolq"]
+average = ["boolq"]
+perplexity = ["wikitext2"]
+limit = 4
+sequence_length = 16
+new_tokens = 2
+repetitions = 5
+[calibration]
+ref = "reference"
+sequences = 2
+length = 16
+[[recipes]]
+name = "wanda"
+steps = [{{ method = "wanda", pattern = "2:4" }}]
+"""
 FAKES = """
 import os, signal, sys, time
+from harness import reference
 from harness.errors import UserError
+from harness.plan.cell import cells
+from harness.plan.suite import Suite
 from harness.run.job import Outcome
 
 def well(job, say):
@@ -37,7 +63,7 @@ def gone(job, say):
     os._exit(3)
 
 def full(job, say):
-    raise UserError("no space left.")
+    raise UserError("no space left.", argument="results")
 
 def slow(job, say):
     say("sleeping")
@@ -61,6 +87,40 @@ def fakes(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 @pytest.fixture
 def job(make_cell: MakeCell, tmp_path: Path) -> Job:
     return Job(make_cell(), None, tmp_path / "work", tmp_path / "cache")
+
+
+PRELOADED = """
+import importlib, pickle, sys
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+before = set(sys.modules)
+from harness.run.worker import execute
+assert set(sys.modules) == before, set(sys.modules) - before
+outcome = execute(pickle.load(open(sys.argv[1], "rb")), lambda phase: None)
+assert outcome.record.status == "ok", outcome.record.reason
+packages = {name.partition(".")[0] for name in before}
+print("LATER", *sorted({name.partition(".")[0] for name in sys.modules} - packages))
+"""
+
+
+def test_the_fork_server_imports_what_every_cell_needs(checkpoint: Path, tmp_path: Path) -> None:
+    """It swallows an ImportError, and every cell would then pay for the import.
+
+    Of packages that are there already, a cell may need more: its model's family, say.
+    """
+    suite = Suite.parse(SUITE.format(model=checkpoint), name="tiny", source="tiny.toml")
+    cell = cells(suite, data_root=reference.DATA)[1]
+    job = Job(cell, reference.DATA, tmp_path / "work", tmp_path / "cache")
+    pickled = tmp_path / "job.pickle"
+    pickled.write_bytes(pickle.dumps(job))
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADED, str(pickled), *PRELOAD],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LATER methods"
 
 
 def test_the_answer_comes_from_another_process(job: Job, fakes: ModuleType) -> None:
@@ -87,8 +147,9 @@ def test_a_worker_that_leaves_is_a_failed_record(job: Job, fakes: ModuleType) ->
 
 
 def test_what_the_user_must_mend_stops_the_run(job: Job, fakes: ModuleType) -> None:
-    with pytest.raises(UserError, match="no space left"):
+    with pytest.raises(UserError, match="no space left") as caught:
         run_cell(job, execute=fakes.full)
+    assert caught.value.argument == "results"
 
 
 def test_a_worker_leaves_ctrl_c_to_the_run(job: Job, fakes: ModuleType) -> None:
@@ -113,7 +174,7 @@ def test_a_worker_dies_with_its_run(job: Job, fakes: ModuleType, tmp_path: Path)
         " execute=fakes.slow)\n"
     )
     pickled = tmp_path / "job.pickle"
-    pickled.write_bytes(__import__("pickle").dumps(job))
+    pickled.write_bytes(pickle.dumps(job))
     folder = str(Path(str(fakes.__file__)).parent)
     mark = f"MOEBENCH_TEST_MARK={tmp_path}"
     process = subprocess.Popen(
@@ -133,8 +194,8 @@ def test_a_worker_dies_with_its_run(job: Job, fakes: ModuleType, tmp_path: Path)
 
 
 def marked(mark: str) -> list[int]:
-    """The living processes that have this in their environment."""
-    found = []
+    """The ids of living processes that have this in their environment."""
+    living_ids = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             environment = (folder / "environ").read_bytes().split(b"\0")
@@ -142,5 +203,5 @@ def marked(mark: str) -> list[int]:
         except OSError:
             continue
         if living and mark.encode() in environment:
-            found.append(int(folder.name))
-    return found
+            living_ids.append(int(folder.name))
+    return living_ids

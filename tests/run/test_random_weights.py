@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from harness.errors import UserError
 from harness.model.edits import KeepExperts, QuantizeWeights
@@ -25,8 +24,9 @@ from harness.records.record import Record
 from harness.records.store import Store
 from harness.run.job import Job
 from harness.run.preview import standing
-from harness.run.random_weights import beside, build
+from harness.run.random_models import RandomModels, base_beside
 from harness.run.room import check_room
+from tests.models import from_config, tiny_config
 
 SUITE = """\
 title = "Random weights"
@@ -78,11 +78,11 @@ def packed(model: MoEModel, scheme: Scheme) -> None:
 
 
 @pytest.fixture
-def on_meta(configs: dict[str, Callable[[], PretrainedConfig]]) -> Callable[[str], MoEModel]:
+def on_meta() -> Callable[[str], MoEModel]:
     from harness.model.files.skeleton import build_on_meta
 
     def make(family: str) -> MoEModel:
-        config = configs[family]()
+        config = tiny_config(family)
         config.dtype = torch.float32
         lm = build_on_meta(config, experts="grouped_mm", attention="sdpa")
         return MoEModel(lm, ref=family, sha256="meta")
@@ -98,15 +98,11 @@ def logits(model: MoEModel) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", ["deepseek", "deepseek_v2", "mixtral", "qwen2_moe", "mistral"])
-def test_a_materialised_model_is_whole(
-    family: str,
-    on_meta: Callable[[str], MoEModel],
-    configs: dict[str, Callable[[], PretrainedConfig]],
-) -> None:
+def test_a_materialised_model_is_whole(family: str, on_meta: Callable[[str], MoEModel]) -> None:
     model = on_meta(family)
     materialise(model, "cpu", seed=0)
     lm = model.lm
-    built = AutoModelForCausalLM.from_config(configs[family]())  # type: ignore[no-untyped-call]
+    built = from_config(tiny_config(family))
     real = dict(built.named_buffers())
     assert real.keys() == dict(lm.named_buffers()).keys()
     for name, buffer in lm.named_buffers():  # frequencies and the like: not random
@@ -114,7 +110,7 @@ def test_a_materialised_model_is_whole(
     shapes = {name: parameter.shape for name, parameter in built.named_parameters()}
     assert {name: parameter.shape for name, parameter in lm.named_parameters()} == shapes
     tied = lm.lm_head.weight is lm.get_input_embeddings().weight
-    assert tied == bool(configs[family]().tie_word_embeddings)
+    assert tied == bool(tiny_config(family).tie_word_embeddings)
     assert bool((lm.model.norm.weight == 1).all())
     matrix = model.blocks[1].weight("attention.q")
     assert 0.01 < float(matrix.std()) < 0.03
@@ -122,13 +118,13 @@ def test_a_materialised_model_is_whole(
 
 
 def test_values_follow_the_seed(on_meta: Callable[[str], MoEModel]) -> None:
-    found = []
+    outputs = []
     for seed in (0, 0, 1):
         model = on_meta("mixtral")
         materialise(model, "cpu", seed=seed)
-        found.append(logits(model))
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
+        outputs.append(logits(model))
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -206,44 +202,46 @@ def test_random_weights_have_no_accuracy() -> None:
 def test_what_is_too_large_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.run.models.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.opening.device", lambda: "cpu")
     with pytest.raises(
         UserError, match=r"random\.toml:2: .* needs a GPU with 89 GiB, and there is"
     ):
         check_room(suite(MIXTRAL))
     check_room(suite("reference/mixtral"))
-    monkeypatch.setattr("harness.run.models.device", lambda: "cuda")
-    monkeypatch.setattr("harness.run.room.gpu_bytes", lambda: 24 * 2**30)
+    monkeypatch.setattr("harness.run.opening.device", lambda: "cuda")
+    monkeypatch.setattr("harness.measure.nvml.total_memory", lambda: 24 * 2**30)
     with pytest.raises(UserError, match="needs a GPU with 89 GiB, and this one has 24"):
         check_room(suite(MIXTRAL))
 
 
-def job(cell: Cell, folder: Path) -> Job:
-    return Job(cell, None, folder / "work", folder / "cache")
+def built(cell: Cell, folder: Path) -> MoEModel:
+    job = Job(cell, None, folder / "work", folder / "cache")
+    models = RandomModels(job, lambda phase: None)
+    models.compress()
+    return models.compressed_model()
 
 
 def test_the_baseline_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.models.device", lambda: "cpu")
-    monkeypatch.setattr("harness.run.random_weights.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.opening.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.random_models.device", lambda: "cpu")
     plain, half, _, masked = cells(suite("reference/mixtral"))
-    model, _ = build(job(plain, tmp_path), lambda phase: None)
-    assert beside(model, plain, room=None) == (model, False)
-    model, _ = build(job(masked, tmp_path), lambda phase: None)
+    model = built(plain, tmp_path)
+    assert base_beside(model, plain, room=None) == (model, False)
+    model = built(masked, tmp_path)
     weight = model.blocks[0].weight("experts.0.down")
     groups = weight.reshape(len(weight), -1, 4)
     assert not groups[..., :2].any()
     assert float((groups[..., 2:] != 0).float().mean()) > 0.9  # a draw may round to 0
-    model, _ = build(job(half, tmp_path), lambda phase: None)
-    base, shared = beside(model, half, room=None)
+    model = built(half, tmp_path)
+    base, shared = base_beside(model, half, room=None)
     assert not shared
     monkeypatch.setattr("harness.model.files.random_values.SMALL", 1024)
     before = logits(model).shape
-    base, shared = beside(model, half, room=0)
+    base, shared = base_beside(model, half, room=0)
     assert shared
     assert logits(model).shape == before == logits(base).shape
     stock = base.blocks[0].weight("experts.0.gate").untyped_storage().data_ptr()
-    found = {p.untyped_storage().data_ptr() for p in model.lm.parameters()}
-    assert stock in found
+    assert stock in {p.untyped_storage().data_ptr() for p in model.lm.parameters()}
 
 
 ALONE = """

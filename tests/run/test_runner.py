@@ -167,8 +167,11 @@ def test_an_id_selects_its_cell(planned: list[Cell]) -> None:
 
 
 def test_a_pattern_without_cells_names_the_rows(planned: list[Cell]) -> None:
-    with pytest.raises(UserError, match=r"matches no cell. Did you mean 'three'\? Rows: one, two"):
+    with pytest.raises(
+        UserError, match=r"matches no cell. Did you mean 'three'\? Rows: one, two"
+    ) as caught:
         select(planned, "threee")
+    assert caught.value.argument == "only"
 
 
 def test_each_cell_leaves_one_line(bench: Bench) -> None:

@@ -27,7 +27,7 @@ def execute(make_cell: MakeCell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Execute a cell whose work is the given function."""
 
     def run(work: Callable[[Any], None]) -> Outcome:
-        monkeypatch.setattr(stages.Work, "run", work)
+        monkeypatch.setattr(stages.Stages, "run", work)
         job = Job(make_cell(), None, tmp_path / "work", tmp_path / "cache")
         return worker.execute(job, lambda phase: None)
 
@@ -101,14 +101,14 @@ def test_warnings_are_kept_once(execute: Execute) -> None:
 def test_simulated_quantization_gets_no_size_memory_or_speed(
     make_cell: MakeCell, tmp_path: Path
 ) -> None:
-    work = stages.Work(Job(make_cell(), None, tmp_path, tmp_path), lambda phase: None)
-    before = set(work.asked)
+    cell = stages.Stages(Job(make_cell(), None, tmp_path, tmp_path), lambda phase: None)
+    before = set(cell.asked)
     edits = [
         QuantizeWeights(block=0, matrices=("experts.0.up",), scheme=Scheme(bits=bits))
         for bits in (4, 3, 2)
     ]
-    work.note_simulated(SimpleNamespace(edits=edits[:1]))  # type: ignore[arg-type]
-    assert (work.asked, work.warnings) == (before, [])
-    work.note_simulated(SimpleNamespace(edits=edits))  # type: ignore[arg-type]
-    assert work.asked == before & {"flops"}
-    assert "2 and 3 bits are simulated" in work.warnings[0]
+    cell.note_simulated(SimpleNamespace(edits=edits[:1]))  # type: ignore[arg-type]
+    assert (cell.asked, cell.warnings) == (before, [])
+    cell.note_simulated(SimpleNamespace(edits=edits))  # type: ignore[arg-type]
+    assert cell.asked == before & {"flops"}
+    assert "2 and 3 bits are simulated" in cell.warnings[0]

@@ -1,1 +1,4 @@
-"""Calibration corpora, and the samplers that cut token sequences from them as papers do."""
+"""Calibration corpora, and the samplers that cut token sequences from them as papers do.
+
+Imports calibration.tokens, data, errors, reference.
+"""

@@ -1,1 +1,5 @@
-"""Quantities that need whole passes over a model: importances, saliencies, leave-one-out losses."""
+"""Quantities that need whole passes over a model: importances, saliencies, leave-one-out losses.
+
+Imports calibration.observe, calibration.states, calibration.statistic, calibration.walk,
+errors, model.
+"""

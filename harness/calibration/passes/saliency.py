@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor
 
@@ -83,9 +81,3 @@ def saliencies(model: MoEModel, calibration: Calibration) -> dict[int, Saliency]
     return {
         block.index: block.collect(Saliency()) for block in calibration.walk(model) if block.experts
     }
-
-
-def highest(scores: Mapping[int, float], count: int) -> tuple[int, ...]:
-    """The `count` experts that score highest, in ascending order; of a tie the later ones."""
-    ascending = sorted(scores, key=scores.__getitem__)
-    return tuple(sorted(ascending[len(ascending) - count :]))

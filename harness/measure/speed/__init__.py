@@ -1,1 +1,5 @@
-"""Speed of a compressed model beside its baseline: runtimes, clocks, ratios, the roofline."""
+"""Speed of a compressed model beside its baseline: runtimes, clocks, ratios, the roofline.
+
+Imports calibration, data, errors, intervals, measure.moe_layers, measure.nvml, model, records,
+reference.
+"""

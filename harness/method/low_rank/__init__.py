@@ -1,1 +1,1 @@
-"""Low rank."""
+"""Matrices as products of two smaller ones: whitening, factors, the edit of a block."""

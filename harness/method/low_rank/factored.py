@@ -14,7 +14,7 @@ from harness.model.edits import LowRank
 
 
 def factored(block: LiveBlock, ranks: Mapping[str, int]) -> LowRank:
-    """The edit that replaces matrices of a block by their whitened factors.
+    """Return the edit that replaces matrices of a block by their whitened factors.
 
     The covariances of all these matrices, [inputs, inputs] each, are held at first and let go one
     by one; with them three fp64 tensors of the size of the one at hand. For a block of experts of
@@ -22,8 +22,8 @@ def factored(block: LiveBlock, ranks: Mapping[str, int]) -> LowRank:
     for those that `gate` and `up` share, and 4.9 GB; then the factors, in the model's dtype.
 
     Args:
-        block: Where a walk is; its inputs give the covariances.
-        ranks: Of each matrix, by name, in the block's order.
+        block: The block that a walk is at; its inputs give the covariances.
+        ranks: Rank of each matrix, by name, in the block's order.
 
     Raises:
         Refused: inputs that are not finite.
@@ -31,7 +31,7 @@ def factored(block: LiveBlock, ranks: Mapping[str, int]) -> LowRank:
     sums = _covariances(block, ranks)
     shared: Tensor | None = None
     root: Tensor | None = None
-    found: dict[str, tuple[Tensor, Tensor]] = {}
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
     for name, rank in ranks.items():
         weight, covariance = block.weight(name), sums.pop(name)
         if covariance is not shared:  # an expert's gate and up follow each other
@@ -41,8 +41,8 @@ def factored(block: LiveBlock, ranks: Mapping[str, int]) -> LowRank:
                     "check the model, its dtype and the calibration."
                 )
             shared, root = covariance, whitening(covariance.to(weight.device))
-        found[name] = factors(weight, root, rank)
-    return LowRank.of(block.index, found)
+        pairs[name] = factors(weight, root, rank)
+    return LowRank.of(block.index, pairs)
 
 
 def _covariances(block: LiveBlock, ranks: Mapping[str, int]) -> dict[str, Tensor]:

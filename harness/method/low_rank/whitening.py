@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 JITTER = 1e-6
-"""Least eigenvalue that a covariance which is not positive definite is lifted to."""
+"""Least eigenvalue to which a covariance that is not positive definite is lifted."""
 
 
 def whitening(covariance: Tensor) -> Tensor | None:
-    """L of A = L L^T, lower triangular fp64 [inputs, inputs].
+    """Return L of A = L L^T, lower triangular fp64 [inputs, inputs].
 
     As in SVD-LLM (Wang et al. 2024), a covariance that is not positive definite has
     (1e-6 - its least eigenvalue) I added. Deviation: where fp64 cannot tell even that from a
@@ -21,7 +21,7 @@ def whitening(covariance: Tensor) -> Tensor | None:
             [inputs, inputs].
 
     Returns:
-        None where no token was seen, and on the meta device: then the plain SVD is meant.
+        L; None where no token was seen, and on the meta device: then the plain SVD is meant.
     """
     if covariance.is_meta or not bool(covariance.diagonal().any()):
         return None
@@ -41,7 +41,7 @@ def whitening(covariance: Tensor) -> Tensor | None:
 
 
 def factors(weight: Tensor, root: Tensor | None, rank: int) -> tuple[Tensor, Tensor]:
-    """The u and v with u v nearest to W in || (W - u v) X ||_F, X the inputs behind `root`.
+    """Return u and v with u v nearest to W in || (W - u v) X ||_F, X the inputs behind `root`.
 
     W L = U S V^T, u = U_k S_k^1/2, v = S_k^1/2 V_k^T L^-1 (SVD-LLM, Wang et al. 2024);
     the squared error is the sum of the S^2 left out. Computed in fp64 from the eigenvectors of

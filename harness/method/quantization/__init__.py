@@ -1,1 +1,1 @@
-"""Quantization."""
+"""Weights on a grid: options, grids, matrices side by side, errors of outputs."""

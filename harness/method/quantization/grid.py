@@ -1,4 +1,4 @@
-"""Grids: where the values of a quantized matrix may lie, and which point is nearest."""
+"""Grids: the points where the values of a quantized matrix may lie, and rounding to them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from torch import Tensor
 from harness.model.quantized.scheme import Quantized, Scheme
 
 SHARES = tuple(1 - step / 100 for step in range(80))
-"""Of a group's range: what the search tries ("grid" 100, "maxshrink" .8 in GPTQ's code)."""
+"""Shares of a group's range that the search tries ("grid" 100, "maxshrink" .8 in GPTQ's code)."""
 NORM = 2.4
-"""Of the error that the search makes least, as in GPTQ's code."""
+"""Exponent of the error that the search makes least, as in GPTQ's code."""
 
 
 def fit(
     values: Tensor, scheme: Scheme, dtype: torch.dtype, *, search: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The grid of every group, as GPTQ's authors choose it (Frantar et al. 2023, `Quantizer`).
+    """Return the grid of every group, as in GPTQ's code (Frantar et al. 2023, `Quantizer`).
 
     Asymmetric: scale = (max - min) / (levels - 1) and zero = round(-min / scale), min <= 0 <= max.
     Symmetric: scale = 2 max|w| / (levels - 1) and zero = levels / 2. All zeros: the range is
@@ -31,8 +31,8 @@ def fit(
     Args:
         values: fp32 or fp64 [..., size of a group].
         scheme: Bits and symmetry.
-        dtype: Of the model, in which scales are stored.
-        search: Search the range.
+        dtype: Dtype of the model, in which scales are stored.
+        search: True to search the range.
 
     Returns:
         Scales and zeros, [...] each, in the dtype of `values`; zeros are whole numbers.
@@ -59,12 +59,12 @@ def fit(
 
 
 def nearest(values: Tensor, scales: Tensor, zeros: Tensor, levels: int) -> Tensor:
-    """The code of the nearest point, from 0 to levels - 1, in the dtype of `values`; broadcasts."""
+    """Return codes of the nearest points, 0 to levels - 1, in the dtype of `values`; broadcasts."""
     return (values / scales).round_().add_(zeros).clamp_(0, levels - 1)
 
 
 def grouped(weight: Tensor, scheme: Scheme) -> Tensor:
-    """[..., outputs, inputs] as [..., outputs, groups, size], the last group filled with zeros.
+    """Return [..., outputs, inputs] as [..., outputs, groups, size], filled up with zeros.
 
     Zeros move no grid: every range holds 0, and 0 is a point of every grid.
     """
@@ -78,13 +78,13 @@ def grouped(weight: Tensor, scheme: Scheme) -> Tensor:
 def rounded(
     weight: Tensor, scheme: Scheme, *, search: bool = False, dtype: torch.dtype | None = None
 ) -> Quantized:
-    """Every weight rounded to the nearest point of its group's grid.
+    """Return the weight with every value rounded to the nearest point of its group's grid.
 
     Args:
         weight: [..., outputs, inputs], floating point.
         scheme: Bits, group, symmetry.
-        search: As in `fit`.
-        dtype: In which scales are stored; default: the weight's.
+        search: True to search the range, as in `fit`.
+        dtype: Dtype in which scales are stored; default: the weight's.
     """
     dtype = weight.dtype if dtype is None else dtype
     if weight.is_meta:  # a dry run of thousands of matrices
@@ -100,14 +100,14 @@ def rounded(
 def assembled(
     codes: Tensor, scales: Tensor, zeros: Tensor, scheme: Scheme, dtype: torch.dtype
 ) -> Quantized:
-    """Codes and grids of any dtype as they are stored.
+    """Return codes and grids, given in any dtype, as they are stored.
 
     Args:
         codes: [..., outputs, inputs].
         scales: [..., outputs, groups], values that `dtype` can hold.
         zeros: [..., outputs, groups].
         scheme: Bits, group, symmetry.
-        dtype: Of the model.
+        dtype: Dtype of the model.
     """
     stored = None if scheme.symmetric else zeros.to(torch.uint8)
     return Quantized.of(codes.to(torch.uint8), scales.to(dtype), stored, scheme)

@@ -30,11 +30,11 @@ class Adapters:
     enters linear layers, not on fused parameters, where PEFT has none.
 
     Args:
-        model: What is adapted; it stays as it is.
-        chosen: Names of matrices per block.
-        rank: Rows of A.
-        alpha: As in the formula.
-        dropout: Probability.
+        model: The model that is adapted; it stays as it is.
+        chosen: Names of matrices by block.
+        rank: Number of rows of A.
+        alpha: Scale of B A, as in the formula.
+        dropout: Probability that an adapter's input is zeroed.
     """
 
     def __init__(
@@ -68,25 +68,25 @@ class Adapters:
                 layer.lora_dropout[_NAME] = nn.Dropout(dropout)
 
     def trained(self) -> list[nn.Parameter]:
-        """The adapters' parameters."""
+        """Return the adapters' parameters."""
         return [parameter for parameter in self.lm.parameters() if parameter.requires_grad]
 
     def merged(self) -> PreTrainedModel:
-        """The model checked out anew, with W + delta where there is an adapter."""
-        out = checkout(self.model)
+        """Return the model checked out anew, with W + delta where there is an adapter."""
+        merged = checkout(self.model)
         for path, layer in self._layers():
             parameter = getattr(layer, "parameter_name", "weight")
             weight: Tensor = getattr(layer.get_base_layer(), parameter)
             delta = layer.get_delta_weight(_NAME).view_as(weight)
             put(
-                out.model.layers.get_submodule(path),
+                merged.model.layers.get_submodule(path),
                 parameter,
                 (weight.float() + delta.float()).to(weight),
             )
-        return out
+        return merged
 
     def _layers(self) -> Iterator[tuple[str, Any]]:
-        """PEFT's layers, and where what they wrap is among the layers without adapters."""
+        """Yield PEFT's layers, each after the path of the module it wraps."""
         from peft.tuners.lora import LoraLayer
 
         for path, module in self.lm.model.layers.named_modules():
@@ -95,12 +95,12 @@ class Adapters:
                 yield path.replace(".base_layer", ""), module
 
     def _targets(self, chosen: Mapping[int, Sequence[str]]) -> tuple[list[str], list[str]]:
-        """Paths among the layers: of linear modules, and of the other parameters."""
+        """Paths, counted from the layers, of linear modules and of all other parameters."""
         places: dict[tuple[int, str], None] = {}
         for block in self.model.blocks:
-            found = slots(self.model, self.lm, block)
+            by_name = slots(self.model, self.lm, block)
             for name in chosen.get(block.index, ()):
-                places[id(found[name].module), found[name].parameter] = None
+                places[id(by_name[name].module), by_name[name].parameter] = None
         linear, stacked = [], []
         for path, module in self.lm.model.layers.named_modules():
             for parameter in module._parameters:

@@ -1,4 +1,4 @@
-"""A model checked out for training, and the way back: what was trained, as edits."""
+"""A model checked out for training, and the way back: the trained weights as edits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def checkout(model: MoEModel) -> PreTrainedModel:
-    """A transformers model of one's own: every module a copy, every tensor the view's.
+    """Return a transformers model to train: every module a copy, every tensor the model's own.
 
     Put new parameters on it, or modules that hold some; never write into a tensor.
     """
@@ -28,15 +28,15 @@ def checkout(model: MoEModel) -> PreTrainedModel:
 
 
 def slots(model: MoEModel, module: nn.Module, block: Block) -> dict[str, Slot]:
-    """Where the matrices and norms of a block lie in a checked-out model, by name."""
+    """Return the places of a block's matrices and norms in a checked-out model, by name."""
     names = (*(matrix.name for matrix in block.matrices()), *NORMS)
     layer = module.model.layers[model.numbers.index(block.index)]  # type: ignore[index,union-attr]
-    found = {name: find(layer, model.family, name) for name in names}
-    return {name: slot for name, slot in found.items() if slot is not None}
+    places = {name: find(layer, model.family, name) for name in names}
+    return {name: slot for name, slot in places.items() if slot is not None}
 
 
 def changes(model: MoEModel, module: nn.Module) -> Iterator[SetWeights]:
-    """One SetWeights per block with what `module`, checked out of `model`, has replaced.
+    """Yield one SetWeights per block in which `module`, checked out of `model`, differs from it.
 
     Of a parameter that holds several matrices (fused experts), all are set.
 
@@ -44,33 +44,33 @@ def changes(model: MoEModel, module: nn.Module) -> Iterator[SetWeights]:
         Refused: a parameter was replaced that no edit names, or the structure is another.
     """
     replaced = _replaced(model.lm, module)
-    found: dict[int, dict[str, Tensor]] = {}
+    trained: dict[int, dict[str, Tensor]] = {}
     for block in model.blocks:
         for name, slot in slots(model, module, block).items():
             if (id(slot.module), slot.parameter) in replaced:
-                found.setdefault(block.index, {})[name] = slot.read()
+                trained.setdefault(block.index, {})[name] = slot.read()
     _check(model, module, replaced)
-    for index, tensors in found.items():
+    for index, tensors in trained.items():
         yield SetWeights.of(index, tensors)
 
 
 def _replaced(old: nn.Module, new: nn.Module) -> dict[tuple[int, str], str]:
-    """(module, parameter) of what is another object than before, to its full name."""
+    """Full names of the parameters that are other objects than before, by (module, parameter)."""
     before = dict(old.named_parameters(remove_duplicate=False))
     after = dict(new.named_parameters(remove_duplicate=False))
     for name in sorted(before.keys() ^ after.keys()):
         raise Refused(f"{name} is in the model before or after training only; no edit says that.")
-    found = {}
+    replaced = {}
     for path, part in new.named_modules(remove_duplicate=False):
         for parameter in part._parameters:
             name = f"{path}.{parameter}" if path else parameter
             if name in after and after[name] is not before[name]:
-                found[id(part), parameter] = name
-    return found
+                replaced[id(part), parameter] = name
+    return replaced
 
 
 def _check(model: MoEModel, module: nn.Module, replaced: dict[tuple[int, str], str]) -> None:
-    """Refuse what was replaced and is neither a matrix nor a norm of a block."""
+    """Refuse a replaced parameter that is neither a matrix nor a norm of a block."""
     named = {
         (id(slot.module), slot.parameter)
         for block in model.blocks

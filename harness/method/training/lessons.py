@@ -1,4 +1,4 @@
-"""Training on calibration tokens: which rows, which of their tokens, and the loss."""
+"""Training on calibration tokens: the rows, the tokens trained on, and the loss."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Lessons:
     """Rows to train on, in batches.
 
     Args:
-        tokens: Their `answers` are trained on, or all valid tokens where there are none; never a
-            row's first token, which nothing predicts.
+        tokens: Calibration tokens. Their `answers` are trained on, or all valid tokens where there
+            are none; never a row's first token, which nothing predicts.
 
     Raises:
         Refused: no token is left to train on.
@@ -41,13 +41,16 @@ class Lessons:
             raise Refused(f"calibration {tokens.ref!r} has no token to train on.")
 
     def draw(self, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Batches of rows without end, shuffled anew every epoch; an epoch's last may be short."""
+        """Yield batches of row numbers without end, int64, shuffled anew every epoch.
+
+        The last batch of an epoch may be short.
+        """
         while True:
             order = torch.randperm(len(self.rows), generator=generator)
             yield from self.rows[order].split(batch_size)  # type: ignore[no-untyped-call]
 
     def loss(self, lm: PreTrainedModel, rows: Tensor) -> Tensor:
-        """Cross-entropy in nats, summed over the tokens of these rows that are trained on.
+        """Return the cross-entropy in nats, summed over the tokens trained on of these rows.
 
         No auxiliary loss: it cannot count experts that differ in number from block to block. No
         attention mask: padding is on the right, where no valid token looks.
@@ -56,10 +59,10 @@ class Lessons:
         device = lm.device
         ids, targets = self.ids[rows, :length].to(device), self.targets[rows, :length].to(device)
         hidden = lm.model(input_ids=ids, use_cache=False).last_hidden_state
-        told = hidden[:, :-1][targets[:, 1:]]  # [targets, hidden]
-        logits = lm.lm_head(told).float()
+        before = hidden[:, :-1][targets[:, 1:]]  # [targets, hidden]
+        logits = lm.lm_head(before).float()
         return F.cross_entropy(logits, ids[targets], reduction="sum")
 
     def count(self, rows: Tensor) -> int:
-        """Tokens of these rows that are trained on."""
+        """Return the number of tokens of these rows that are trained on."""
         return int(self.targets[rows].sum())

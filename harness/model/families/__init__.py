@@ -1,1 +1,4 @@
-"""The model families as data, and the configurations of published models."""
+"""The model families as data, and the configurations of published models.
+
+Imports errors.
+"""

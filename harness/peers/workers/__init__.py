@@ -1,1 +1,4 @@
-"""Programs for a peer's interpreter; they import it, torch, transformers and safetensors."""
+"""Programs for a peer's interpreter; they import it, torch, transformers and safetensors.
+
+Imports no other room.
+"""

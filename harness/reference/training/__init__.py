@@ -1,1 +1,4 @@
-"""The training of the reference models: architectures, tokenizer, curriculum, optimiser."""
+"""The training of the reference models: architectures, tokenizer, curriculum, optimiser.
+
+Imports reference.world.
+"""

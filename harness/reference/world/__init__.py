@@ -1,1 +1,4 @@
-"""The synthetic world that the reference models learn: its facts, texts and questions."""
+"""The synthetic world that the reference models learn: its facts, texts and questions.
+
+Imports no other room.
+"""

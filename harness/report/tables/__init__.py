@@ -1,4 +1,7 @@
-"""Leaderboards and plots: pure functions of the records."""
+"""Leaderboards and plots: pure functions of the records.
+
+Imports errors, judge, report.board.
+"""
 
 from __future__ import annotations
 

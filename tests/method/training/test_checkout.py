@@ -54,14 +54,14 @@ def test_every_matrix_and_norm_comes_back(family: str, tiny: Tiny) -> None:
         if experts is not None:
             put(experts, "gate_up_proj", experts.gate_up_proj * 0.9)
             put(experts, "down_proj", experts.down_proj + 0.01)
-    found = list(changes(model, ours))
-    assert [edit.block for edit in found] == [1, 2, 3]
-    for block, edit in zip(model.blocks, found, strict=True):
+    edits = list(changes(model, ours))
+    assert [edit.block for edit in edits] == [1, 2, 3]
+    for block, edit in zip(model.blocks, edits, strict=True):
         names = {matrix.name for matrix in block.matrices()}
         left = {"attention_norm"} if block.index == 3 else {"attention_norm", "mlp_norm"}
         assert set(edit.matrices) == names | left
     assert torch.equal(logits(model.lm), before)
-    for edit in found:
+    for edit in edits:
         model.apply(edit)
     assert torch.equal(logits(model.lm), logits(ours))
     assert not torch.equal(logits(ours), before)
@@ -73,11 +73,11 @@ def test_only_what_was_replaced(tiny: Tiny) -> None:
     attention = ours.model.layers[2].self_attn.q_proj
     put(attention, "weight", attention.weight + 1)
     put(ours.model.layers[0].mlp.experts, "down_proj", model.layer(0).mlp.experts.down_proj * 2)
-    found = list(changes(model, ours))
+    edits = list(changes(model, ours))
     downs = tuple(f"experts.{expert}.down" for expert in range(6))
-    assert [(edit.block, edit.matrices) for edit in found] == [(0, downs), (2, ("attention.q",))]
+    assert [(edit.block, edit.matrices) for edit in edits] == [(0, downs), (2, ("attention.q",))]
     assert torch.equal(
-        found[0].tensors["experts.3.down"], ours.model.layers[0].mlp.experts.down_proj[3]
+        edits[0].tensors["experts.3.down"], ours.model.layers[0].mlp.experts.down_proj[3]
     )
 
 

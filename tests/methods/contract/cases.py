@@ -34,7 +34,7 @@ OPTIONS: dict[str, list[Options]] = {
     "m-smoe": [{"keep": 4}],
     "hc-smoe": [{"keep": 4}],
     "svd": [{"ratio": 0.4}],
-    "svd-llm": [{"ratio": 0.4, "propagate": "compressed"}],
+    "svd-llm": [{"ratio": 0.4, "propagate": "edited"}],
     "wanda": [{"pattern": "2:4", "targets": ["experts", "attention"]}, {"sparsity": 0.5}],
     "sparsegpt": [{"pattern": "2:4", "propagate": "original"}, {"sparsity": 0.5}],
     "magnitude": [{"sparsity": 0.5}],

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.editing.surgery import Routing
 from harness.model.edits import (
@@ -89,7 +89,7 @@ def _no_experts(model: MoEModel) -> None:
 
 def _by(method: str, **options: Any) -> Callable[[MoEModel], None]:
     def bring(model: MoEModel) -> None:
-        compress(model, [Step(build(method, options), calibration())])
+        compress(model, [BoundStep(build(method, options), calibration())])
 
     return bring
 

@@ -12,18 +12,20 @@ from tests.methods.contract.cases import CASES
 from tests.methods.contract.outcome import Outcome
 from tests.methods.contract.table import TABLE
 
-pytestmark = pytest.mark.skipif(
+of_the_page = pytest.mark.skipif(
     "config.getoption('--update-contract')", reason="the page is written after this run"
 )
 EXPECTED = sorted(Outcome.of(case, TABLE.expected(case)) for case in CASES)
 
 
+@of_the_page
 def test_the_page_is_of_this_table() -> None:
     assert page.PAGE.read_text(encoding="utf-8") == page.render(EXPECTED), (
         f"{page.PAGE.name} is out of date; run {page.COMMAND}"
     )
 
 
+@of_the_page
 def test_the_counts_are_the_tables() -> None:
     text = page.PAGE.read_text(encoding="utf-8")
     counts = re.search(r"Of (\d+) cases (\d+) ran and\s(\d+) were refused", text)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import Refused
-from harness.method.recipe import Step, compress
+from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build, names
 from harness.model.files.artifact import load, save
 from harness.model.view import MoEModel
@@ -33,7 +33,7 @@ def logits(model: MoEModel) -> Tensor:
 def attempt(model: MoEModel, case: Case) -> str:
     """The refusal, its names and numbers replaced; empty if the case ran."""
     try:
-        compress(model, [Step(build(case.method, case.options), calibration())])
+        compress(model, [BoundStep(build(case.method, case.options), calibration())])
     except Refused as refusal:
         return plain(str(refusal), model.ref)
     return ""
@@ -72,7 +72,7 @@ def test_recipes_of_two_steps(
 ) -> None:
     model = tiny(case.family)
     first = case.state.removeprefix("after ")
-    compress(model, [Step(build(first, FIRST[first]), calibration())])
+    compress(model, [BoundStep(build(first, FIRST[first]), calibration())])
     check(model, case, request, tmp_path)
 
 

@@ -1,4 +1,7 @@
-"""Kernels for accelerators, written in Triton; nothing here needs Triton to be imported."""
+"""Kernels for accelerators, written in Triton; nothing here needs Triton to be imported.
+
+Imports model.quantized.scheme.
+"""
 
 from __future__ import annotations
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.calibration.states import States
-from harness.calibration.walk import LiveBlock
-from harness.model.edits import KeepExperts
-from harness.model.view import MoEModel
+from harness.method import KeepExperts, LiveBlock, MoEModel
 
 Choices = Mapping[int, Sequence[KeepExperts]]
-"""Per block its candidates, the best first; blocks without any are run as they are."""
+"""Candidates by block, the best first; blocks without any are run as they are."""
 
 
 def fields(model: MoEModel, size: int) -> list[int]:
-    """Blocks per field, so that each ends at its `size`-th MoE layer; the last takes the rest."""
+    """Return the number of blocks of each field; the last field takes the rest.
+
+    Args:
+        model: The model.
+        size: Number of MoE layers per field: the block of the `size`-th one is the field's last.
+    """
     ends: list[int] = []
     layers = 0
     for place, block in enumerate(model.blocks, 1):
@@ -26,7 +29,7 @@ def fields(model: MoEModel, size: int) -> list[int]:
 
 
 def combined_losses(blocks: Sequence[LiveBlock], choices: Choices) -> list[float]:
-    """The loss of every combination of choices, in lexicographic order, the first block slowest.
+    """Return the loss of every combination of choices, in lexicographic order, first block slowest.
 
     The loss is the sum over calibration batches of the Frobenius norm, over valid tokens, of the
     difference between what leaves the last block and what leaves it in the original model.
@@ -35,21 +38,21 @@ def combined_losses(blocks: Sequence[LiveBlock], choices: Choices) -> list[float
 
     Args:
         blocks: Consecutive blocks; the first one's inputs enter the field.
-        choices: Candidates.
+        choices: Candidates by block.
     """
     target = blocks[-1].original.outputs()
     return _below(blocks, blocks[0].inputs, choices, target)
 
 
 def combination(blocks: Sequence[LiveBlock], choices: Choices, number: int) -> list[KeepExperts]:
-    """The edits of a combination by its number in `combined_losses`."""
-    found: list[KeepExperts] = []
+    """Return the edits of a combination, by its number in `combined_losses`."""
+    edits: list[KeepExperts] = []
     for block in reversed(blocks):
         candidates = choices.get(block.index, ())
         if candidates:
             number, place = divmod(number, len(candidates))
-            found.append(candidates[place])
-    return found[::-1]
+            edits.append(candidates[place])
+    return edits[::-1]
 
 
 def _below(
@@ -58,19 +61,19 @@ def _below(
     if not blocks:
         return [_distance(states, target)]
     block, *rest = blocks
-    found: list[float] = []
+    losses: list[float] = []
     candidates = choices.get(block.index, ())
     if not candidates:
         return _below(rest, block.run(states), choices, target)
     for edit in candidates:
-        found += _below(rest, block.run(states, edit), choices, target)
-    return found
+        losses += _below(rest, block.run(states, edit), choices, target)
+    return losses
 
 
 def _distance(states: States, target: States) -> float:
     total = 0.0
-    for batch, (one, other) in enumerate(zip(states.batches, target.batches, strict=True)):
-        difference = one.double() - other.double()  # [sequences, length, hidden]
+    for batch, (hidden, wanted) in enumerate(zip(states.batches, target.batches, strict=True)):
+        difference = hidden.double() - wanted.double()  # [sequences, length, hidden]
         valid = states.trace.valid(batch)
         rows = difference if valid is None else difference[valid.to(difference.device)]
         total += float(rows.norm())

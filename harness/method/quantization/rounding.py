@@ -1,17 +1,15 @@
-"""What quantizing methods share: their options, their grids, and the report on their errors."""
+"""Options of the methods that round weights to a grid, and the note on what was only rounded."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from harness.errors import Refused
 from harness.method.contract import Note
-from harness.method.quantization.errors import QuantizationErrors
-from harness.method.quantization.grid import fit, nearest, rounded
-from harness.method.targets import targeted
+from harness.method.targets import Targets, targeted
 from harness.model.editing.matrices import Part
 from harness.model.quantized.scheme import Scheme
 
@@ -20,8 +18,6 @@ if TYPE_CHECKING:
 
     from harness.model.view import MoEModel
 
-Target = Literal["experts", "shared", "dense", "attention"]
-
 
 class Rounding(BaseModel):
     """Bits and grid of the matrices named; the router is never quantized."""
@@ -29,20 +25,15 @@ class Rounding(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bits: Literal[2, 3, 4, 8] = 4
-    """4 and 8 stay packed; 2 and 3 are simulated: dense weights that lie on the grid."""
+    """Bits per weight. 4 and 8 stay packed; 2 and 3 are simulated: dense weights on the grid."""
     group: Literal[0, 32, 64, 128] = 128
-    """Consecutive inputs of a row that share a grid; 0: all of them. The last may be fewer."""
+    """Number of consecutive inputs of a row that share a grid, 0 for all; the last group of a row
+    may be smaller."""
     symmetric: bool = False
-    """A grid with its zero in the middle."""
-    targets: frozenset[Target] | None = None
+    """Put the zero of every grid in its middle."""
+    targets: Targets | None = None
     """Parts of the block that are quantized; by default routed and shared experts, or the MLP of a
     dense model."""
-
-    @model_validator(mode="after")
-    def _some_target(self) -> Self:
-        if self.targets is not None and not self.targets:
-            raise ValueError("targets is empty; name experts, shared, dense or attention")
-        return self
 
     @property
     def scheme(self) -> Scheme:
@@ -50,7 +41,7 @@ class Rounding(BaseModel):
         return Scheme(bits=self.bits, group=self.group, symmetric=self.symmetric)
 
     def parts(self, model: MoEModel) -> tuple[Part, ...]:
-        """The parts to quantize in this model.
+        """Return the parts to quantize in this model.
 
         Raises:
             Refused: the model has none of a part that is named, or it is quantized already.
@@ -69,31 +60,24 @@ class Quantization(Rounding):
     """Quantization that looks at calibration tokens."""
 
     min_tokens: int = Field(default=1, ge=1)
-    """A matrix that fewer calibration tokens reached is rounded to nearest, and the record says
-    so."""
+    """Number of calibration tokens below which a matrix is only rounded to nearest; the record
+    names it then."""
 
     def starved(self, tokens: Mapping[str, Tensor]) -> dict[str, int]:
-        """The matrices that fewer than `min_tokens` tokens reached, with their number.
+        """Return the matrices that fewer than `min_tokens` tokens reached, with that number.
 
         Args:
-            tokens: Of each matrix, int64, 0-dim, as `Covariances` counts them.
+            tokens: Number of tokens by matrix, int64, 0-dim, as `Covariances` counts them.
         """
         counts = {name: int(count) for name, count in tokens.items()}
         return {name: count for name, count in counts.items() if count < self.min_tokens}
 
 
 def rounded_note(starved: Mapping[int, Mapping[str, int]]) -> Note:
-    """What fell back to rounding: block, matrix, calibration tokens it saw."""
-    found = {block: dict(matrices) for block, matrices in starved.items() if matrices}
-    return Note(name="quantization.rounded", data=found)
+    """Return the note on what was only rounded.
 
-
-__all__ = [
-    "Quantization",
-    "QuantizationErrors",
-    "Rounding",
-    "fit",
-    "nearest",
-    "rounded",
-    "rounded_note",
-]
+    Args:
+        starved: Calibration tokens seen, by block and matrix, as `Quantization.starved` gives them.
+    """
+    tokens = {block: dict(matrices) for block, matrices in starved.items() if matrices}
+    return Note(name="quantization.rounded", data=tokens)

@@ -1,4 +1,4 @@
-"""AWQ's search: which scales let the readers of a producer be rounded with the least error."""
+"""AWQ's search for the scales with which a producer's readers round with the least error."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from harness.errors import Refused
-from harness.method.quantization.grid import fit, grouped, nearest
-from harness.model.quantized.scheme import Scheme
+from harness.method import Refused, Scheme, fit, grouped, nearest
 
 LEAST = 1e-4
-"""A channel whose |x| is below this share of the average is taken to have it."""
+"""Least |x| of a channel, as a share of the average; below it a channel is taken to have it."""
 
 Pairs = Sequence[tuple[Tensor, Tensor]]
 """Stacks of weights W, fp32 [producers, readers, outputs, inputs], and of the moments H of their
@@ -22,19 +20,19 @@ inputs, fp32 [producers, readers, inputs, inputs]."""
 def search(
     magnitude: Tensor, pairs: Pairs, scheme: Scheme, dtype: torch.dtype, *, ratios: int, duo: bool
 ) -> tuple[list[float | None], Tensor]:
-    """For each of some producers the ratio r and the scales s with the least squared error.
+    """Return the ratio r and the scales s with the least squared error, for each producer.
 
     sum over readers of tr(D H D^T), D = Q(W s) / s - W: what their outputs on the calibration
     tokens are off by, without running one of them again. Ties go to the smaller ratio; no ratio,
     `None`, is no scaling.
 
     Args:
-        magnitude: As in `candidates`.
-        pairs: The readers that are rounded.
+        magnitude: Sum or mean of |x| of every channel, as in `candidates`.
+        pairs: Readers that are rounded.
         scheme: Bits, group, symmetry.
-        dtype: Of the model, in which grids are stored.
-        ratios: As in `candidates`.
-        duo: Whether the weights have a say in the scales.
+        dtype: Dtype of the model, in which grids are stored.
+        ratios: Number of ratios, as in `candidates`.
+        duo: True if the weights have a say in the scales.
 
     Returns:
         The ratios, and the scales, fp32 [producers, inputs].
@@ -58,22 +56,23 @@ def search(
         tried.append(ratio)
     if not bool(least.isfinite().all()):
         raise Refused("what the model gives on the calibration tokens is not finite; check both.")
-    return [tried[one] for one in place.tolist()], scales
+    return [tried[best] for best in place.tolist()], scales
 
 
 def candidates(
     magnitude: Tensor, share: Tensor | None, ratios: int
 ) -> Iterator[tuple[float | None, Tensor]]:
-    """No scaling, then s for each ratio, fp32 [producers, inputs], over sqrt(max s min s).
+    """Yield no scaling, then s for each ratio, fp32 [producers, inputs], over sqrt(max s min s).
 
     s = m^r, m the mean of |x|, as in the authors' code; with `share`, as in AutoAWQ,
     s = m^r / (share^(1 - r) + 1e-4).
 
     Args:
         magnitude: Sum or mean of |x| of every channel, [producers, inputs].
-        share: How large weights are beside the largest of their group, [producers, inputs]; None:
-            no matter.
-        ratios: How many, from 0 in steps of 1 / ratios. Without `share` the first is no scaling.
+        share: Mean size of the weights beside the largest of their group, [producers, inputs]; None
+            if it has no say.
+        ratios: Number of ratios, from 0 in steps of 1 / ratios. Without `share` the first is no
+            scaling.
     """
     average = magnitude.mean(-1, keepdim=True).clamp_min(torch.finfo(magnitude.dtype).tiny)
     mean = (magnitude / average).clamp_min(LEAST).float()
@@ -87,14 +86,14 @@ def candidates(
 
 
 def simulated(values: Tensor, scheme: Scheme, dtype: torch.dtype) -> Tensor:
-    """Every value at the nearest point of the grid of its group.
+    """Return every value at the nearest point of its group's grid.
 
     Args:
         values: fp32 [..., groups, size of a group].
         scheme: Bits, symmetry.
-        dtype: Of the model, in which grids are stored.
+        dtype: Dtype of the model, in which grids are stored.
     """
-    scales, zeros = (one[..., None] for one in fit(values, scheme, dtype))
+    scales, zeros = (part[..., None] for part in fit(values, scheme, dtype))
     return nearest(values, scales, zeros, scheme.levels).sub_(zeros).mul_(scales)
 
 

@@ -1,11 +1,10 @@
-"""How many experts each layer gives up, by the layers' importance."""
+"""Number of experts that each layer gives up, by the layers' importance."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
-from harness.calibration.passes.importance import Importance
+from harness.method import Importance, largest_remainders
 
 
 def by_importance(
@@ -17,15 +16,18 @@ def by_importance(
     with I_i the mean of I_{i,j} over the experts of layer i (the paper's sum, divided by the
     experts so that uneven layers compare), layer i's pruning rate is in proportion to
     (max I - I_i) + (max I - min I). Neither the scale nor the offset of the losses matters, and the
-    least important layer is pruned at twice the rate of the most important one.
+    least important layer is pruned at twice the rate of the most important one. Unlike in
+    `harness.method.apportion`, a layer may give up none, and every layer has a most of its own; the
+    shares are rounded to 9 digits and made whole by the same largest remainders.
 
     Args:
-        importance: The losses I_{i,j}.
-        drops: Experts each layer would give up at a uniform count; their sum is kept exactly.
-        most: The most that each layer can give up.
+        importance: Losses I_{i,j}.
+        drops: Experts that each layer would give up at a uniform count, by block; their sum is kept
+            exactly.
+        most: Largest number of experts that each layer can give up, by block.
 
     Returns:
-        Experts to drop per layer, at most `most`.
+        Number of experts to drop, by block; at most `most`.
     """
     mean = {
         block: sum(importance.losses[block].values()) / _size(importance, block) for block in drops
@@ -33,8 +35,10 @@ def by_importance(
     high, low = max(mean.values()), min(mean.values())
     rate = {block: (high - mean[block]) + (high - low) if high > low else 1.0 for block in drops}
     weights = {block: rate[block] * _size(importance, block) for block in drops}
-    shares = _capped(weights, most, sum(drops.values()))
-    return _whole(shares, sum(drops.values()))
+    total = sum(drops.values())
+    shares = _capped(weights, most, total)
+    counts = largest_remainders(total, [round(share, 9) for share in shares.values()])
+    return dict(zip(shares, counts, strict=True))
 
 
 def _size(importance: Importance, block: int) -> int:
@@ -54,13 +58,3 @@ def _capped(weights: Mapping[int, float], most: Mapping[int, int], total: int) -
         shares |= {block: float(most[block]) for block in full}
         free -= full
     return shares
-
-
-def _whole(shares: Mapping[int, float], total: int) -> dict[int, int]:
-    """Largest remainders are rounded up, those of earlier layers first."""
-    exact = {block: round(share, 9) for block, share in shares.items()}
-    counts = {block: math.floor(share) for block, share in exact.items()}
-    by_rest = sorted(exact, key=lambda block: counts[block] - exact[block])
-    for block in by_rest[: total - sum(counts.values())]:
-        counts[block] += 1
-    return counts

@@ -1,4 +1,4 @@
-"""What quantization does to the outputs of matrices, on the tokens it was calibrated on."""
+"""Errors that quantization makes in the outputs of matrices, on the calibration tokens."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from harness.model.view import Block
 
 
 class QuantizationErrors:
-    """The objective tr((W - Q) H (W - Q)^T), summed over a block's matrices: ours and rounding's.
+    """Errors tr((W - Q) H (W - Q)^T) of a method and of plain rounding, summed over each block.
 
     H = sum x x^T over the calibration tokens that a matrix multiplied, so that this is the squared
     error of its outputs on them. A matrix that no token reached adds nothing.
 
     Args:
-        scheme: Of the quantized matrices; plain rounding gets the same.
-        search: Whether rounding searches its ranges.
+        scheme: Scheme of the quantized matrices; plain rounding gets the same.
+        search: True if plain rounding searches its ranges.
     """
 
     def __init__(self, scheme: Scheme, *, search: bool = False) -> None:
         self.scheme = scheme
         self.search = search
-        self.found: dict[int, dict[str, float]] = {}
-        """By block: "ours" and "rtn"."""
+        self.totals: dict[int, dict[str, float]] = {}
+        """Errors by block: "ours" and "rtn"."""
 
     def add(
         self, block: Block, moments: Mapping[str, Tensor], ours: Iterable[tuple[str, Tensor]]
@@ -35,7 +35,7 @@ class QuantizationErrors:
         """Measure the matrices of a block that is not quantized yet.
 
         Args:
-            block: Gives the weights W.
+            block: The block, which gives the weights W.
             moments: H of each matrix by name, [inputs, inputs], as `Covariances` sums them.
             ours: Names and Q, [outputs, inputs], as they act on the inputs behind H: without
                 any scale that was moved into what comes before. One is held at a time.
@@ -48,15 +48,15 @@ class QuantizationErrors:
             plain = rounded(weight, self.scheme, search=self.search).dequantise(moment.dtype)
             totals["ours"] += objective(weight, values, moment)
             totals["rtn"] += objective(weight, plain, moment)
-        self.found[block.index] = totals
+        self.totals[block.index] = totals
 
     def note(self) -> Note:
-        """What was found, for the record."""
-        return Note(name="quantization.error", data=self.found)
+        """Return the errors of all blocks, for the record."""
+        return Note(name="quantization.error", data=self.totals)
 
 
 def objective(weight: Tensor, values: Tensor, moment: Tensor) -> float:
-    """tr((W - Q) H (W - Q)^T), summed in fp64.
+    """Return tr((W - Q) H (W - Q)^T), summed in fp64.
 
     Args:
         weight: W, [outputs, inputs].
