@@ -82,7 +82,7 @@ def test_global_expert_drop_empties_layers_and_lowers_top_k(
         def update(self, seen: object) -> None:
             pass
 
-    monkeypatch.setattr("methods.expert_drop.RouterMass", Planted)
+    monkeypatch.setattr("methods.experts.expert_drop.RouterMass", Planted)
     step = BoundStep(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
     compress(model, [step])
     assert model.edits[0] == DropMoE(block=0)

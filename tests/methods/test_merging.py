@@ -20,8 +20,8 @@ from harness.method.registry import build
 from harness.model.editing.surgery import Routing
 from harness.model.edits import Edit, KeepExperts, MergeExperts, SetWeights, SkipExperts
 from harness.model.view import MoEModel
-from methods.hc_smoe import clusters
-from methods.m_smoe import dominant
+from methods.experts.hc_smoe import clusters
+from methods.experts.m_smoe import dominant
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

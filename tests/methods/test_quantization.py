@@ -19,7 +19,7 @@ from harness.method.registry import build
 from harness.model.edits import QuantizeWeights, SetWeights
 from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
-from methods.gptq.gptq import GPTQ
+from methods.quantization.gptq.gptq import GPTQ
 from tests.benchmarks.held_out import layer_errors, matrix_errors
 
 Tiny = Callable[..., MoEModel]
