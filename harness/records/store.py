@@ -7,7 +7,8 @@
     leaderboard.*, plots      derived from the records
     .lock                     held by the one run that may write here
 
-Archived and loose records may stand side by side; of one cell the loose record counts, and its items.
+Archived and loose records may stand side by side; of one cell the loose record counts, with its
+items.
 Every file is written beside its place under a hidden name, flushed to the disk and renamed.
 """
 

@@ -1,4 +1,4 @@
-"""The archived form of a results folder: read as the loose one, written over it, damage in words."""
+"""A results folder archived: read as a loose one, written over it, damage in words."""
 
 from __future__ import annotations
 
