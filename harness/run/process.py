@@ -29,6 +29,7 @@ PRELOAD = (
     "transformers",
     "datasets",
     "fvcore.nn",
+    "scipy.stats",
     "lm_eval.evaluator",
     "lm_eval.models.huggingface",
     "harness.calibration.walk",
