@@ -24,6 +24,7 @@ from harness.model.view import MoEModel
 from harness.records.record import Item
 from harness.records.store import Store
 from tests import cells
+from tests.methods.contract import summary as contract
 from tests.models import VOCABULARY, draw_weights, from_config, save_checkpoint, tiny_config
 
 deepseek.register()
@@ -36,6 +37,20 @@ REAL_TEXTS = Path(__file__).parents[2] / "shared" / "data"
 def pytest_report_header() -> str:
     there = "tests on real texts run" if REAL_TEXTS.is_dir() else "tests on real texts are skipped"
     return f"{there}: {REAL_TEXTS}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-contract",
+        action="store_true",
+        help="write docs/contract.md from the cases of the methods' contract that ran",
+    )
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    contract.tell(terminalreporter, update=bool(config.getoption("--update-contract")))
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness.cli import (
+    archive,
     compress,
     doctor,
     evaluate,
@@ -15,7 +16,6 @@ from harness.cli import (
     gate,
     leaderboard,
     listing,
-    pack,
     plot,
     run,
     show,
@@ -69,7 +69,7 @@ for verb in (
     verdict,
     gate,
     plot,
-    pack,
+    archive,
     compress,
     export,
     evaluate,

@@ -69,21 +69,17 @@ def compress(
     calibration options hold for the steps of a recipe that name no calibration.
     """
     from harness.plan.forms import CalibrationForm
+    from harness.records.protocol import Protocol
 
     if (method is None) == (recipe is None):
         raise UserError("give either --method or --recipe.")
-    from harness.records.protocol import Protocol
-
     protocol = Protocol(dtype=check_dtype(dtype))
     if out.exists():
         raise UserError(f"--out {out} exists already; name a new folder.")
     form = CalibrationForm(
         ref=calibration, sequences=sequences, length=length, batch_size=batch_size
     )
-    if recipe is not None:
-        steps = from_file(recipe, form)
-    else:
-        steps = [from_options(method or "", set_ or [], form)]
+    steps = from_file(recipe, form) if recipe else [from_options(method or "", set_ or [], form)]
     for name, value in carry_out(model, steps, seed, protocol, data_root, out, streaming=streaming):
         typer.echo(f"{name:<12} {value}")
     say(f"Wrote {out}. Next: moebench evaluate {out}")

@@ -27,7 +27,7 @@ def plot(
 ) -> None:
     """Draw accuracy against size, and the methods' notes, as PNG and SVG; print the files."""
     from harness.records.store import Store, no_space
-    from harness.report.figures.draw import draw
+    from harness.report.figures.canvas import draw
     from harness.report.figures.paper import judged
 
     store = Store(results / Path(suite).stem)

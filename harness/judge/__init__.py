@@ -1,4 +1,4 @@
-"""What the records say: against each other, an earlier run, and the papers.
+"""Judgement of records: against each other, an earlier run, and the papers.
 
-Imports errors, papers, places, plan, records.
+Imports errors, intervals, papers, places, plan, records.
 """

@@ -1,4 +1,4 @@
-"""A run against an earlier one: has anything become worse?
+"""The gate: a run is compared with an earlier one, to see if anything has become worse.
 
 Rows are matched by model and name, items in pairs. A row is
 
@@ -22,48 +22,49 @@ from harness.records.record import Record
 from harness.records.rows import Entry, entries, sentence
 from harness.records.store import Plan, Store
 
-Outcome = Literal["non-inferior", "regressed", "cannot tell"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+GateOutcome = Literal["non-inferior", "regressed", "cannot tell"]
+GATE_OUTCOMES: tuple[GateOutcome, ...] = get_args(GateOutcome)
 
 
 @dataclass(frozen=True)
 class Margins:
-    """What may be lost; fractions."""
+    """Losses that are allowed, as fractions."""
 
     accuracy: float = 0.03
-    """Of the accuracy over all items pooled, absolute."""
+    """Loss of the accuracy over all items pooled; absolute."""
     perplexity: float = 0.05
-    """Of the perplexity, relative."""
+    """Growth of the perplexity, relative."""
     size: float = 0.01
-    """Of the parameters that are not zero, relative."""
+    """Growth of the number of parameters that are not zero, relative."""
 
 
 @dataclass(frozen=True)
 class Gated:
-    """One row of both runs."""
+    """The outcome of one row, which both runs have."""
 
     model: str
     row: str
     seeds: tuple[int, ...]
-    outcome: Outcome
+    outcome: GateOutcome
     why: str = ""
+    """Reason of the outcome: what grew or fell, or a status."""
     before: float | None = None
-    """Accuracy over all items and seeds, 0..1."""
+    """Accuracy of the earlier run over all items and seeds, 0..1."""
     difference: Difference | None = None
-    """Of that accuracy; None where a run has no numbers."""
+    """Difference of the new accuracy from it; None where a run has no numbers."""
     perplexity: float | None = None
-    """The largest ratio of the protocols' perplexities, new over old."""
+    """The largest ratio of the perplexities on the texts, new over old."""
     size: float | None = None
     """Ratio of the parameters that are not zero, new over old."""
 
 
 def gate(new: Store, old: Store, margins: Margins | None = None) -> list[Gated]:
-    """Judge every row of a run by an earlier run.
+    """Compare every row of a run with an earlier run.
 
     Args:
         new: Results of the run in question.
         old: Results that it must not fall behind.
-        margins: What may be lost; None for the defaults.
+        margins: Losses that are allowed; None for the defaults.
 
     Raises:
         UserError: the two cannot be compared: cells are missing, or protocol, model or items
@@ -76,8 +77,8 @@ def gate(new: Store, old: Store, margins: Margins | None = None) -> list[Gated]:
     return [_gated(after[key], before[key], new, old, allowed) for key in after]
 
 
-def verdict_of(rows: Iterable[Gated]) -> Outcome:
-    """Of a whole run: that of its worst row."""
+def verdict_of(rows: Iterable[Gated]) -> GateOutcome:
+    """Return the outcome of a whole run: that of its worst row."""
     outcomes = {row.outcome for row in rows}
     if "regressed" in outcomes:
         return "regressed"
@@ -85,6 +86,7 @@ def verdict_of(rows: Iterable[Gated]) -> Outcome:
 
 
 def _check_protocol(new: Store, old: Store) -> None:
+    """Raise unless both runs froze the same."""
     mine, theirs = (store.plan().protocol.model_dump() for store in (new, old))
     apart = [f"{name} {theirs[name]!r} there" for name in mine if mine[name] != theirs[name]]
     if apart:
@@ -95,6 +97,7 @@ def _check_protocol(new: Store, old: Store) -> None:
 
 
 def _entries(store: Store) -> Mapping[tuple[str, str], Entry]:
+    """The rows of a run that has all its records, by model and name."""
     plan, records = store.plan(), store.planned()
     if len(records) < len(plan.cells):
         raise UserError(
@@ -157,7 +160,7 @@ def _gated(after: Entry, before: Entry, new: Store, old: Store, allowed: Margins
 
 def _outcome(
     difference: Difference, perplexity: float | None, size: float | None, allowed: Margins
-) -> tuple[Outcome, str]:
+) -> tuple[GateOutcome, str]:
     bad = []
     inferior = difference.low <= -allowed.accuracy
     if inferior and difference.high < 0:
@@ -172,7 +175,7 @@ def _outcome(
 
 
 def _perplexity(after: Entry, before: Entry) -> float | None:
-    """Of geometric means over the seeds, the largest ratio of any protocol."""
+    """The largest ratio on any text, of geometric means over the seeds, new over old."""
     names = before.ok[0].perplexity.keys() & after.ok[0].perplexity.keys()
     logs = [
         statistics.fmean(math.log(r.perplexity[name].value) for r in after.ok)
@@ -183,6 +186,7 @@ def _perplexity(after: Entry, before: Entry) -> float | None:
 
 
 def _size(after: Entry, before: Entry) -> float | None:
+    """Ratio of the means over the seeds of the parameters that are not zero, new over old."""
     counts = [
         [r.size.nonzero_parameters for r in entry.ok if r.size and r.size.nonzero_parameters]
         for entry in (after, before)

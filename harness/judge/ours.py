@@ -1,19 +1,24 @@
-"""Our counterpart of a published number: its value in the paper's unit, and how sure it is."""
+"""Counterparts of published numbers: our values in the papers' units, and how sure they are."""
 
 from __future__ import annotations
 
-import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.papers.published import Column, Table
+from harness.intervals import (
+    error_of_difference,
+    error_of_mean,
+    error_of_share,
+    error_over_seeds,
+)
+from harness.papers.published import PrintedColumn, PrintedTable
 from harness.records.protocol import Protocol
-from harness.records.record import Record
+from harness.records.record import Record, TaskResult
 
 GIB = 2**30
 MASKED = 0.01
-"""Models have some zeros of their own; weight pruning leaves far more."""
+"""Share of zeros from which a model counts as masked: others have some zeros of their own too."""
 
 
 @dataclass(frozen=True)
@@ -25,28 +30,28 @@ class Counterpart:
     error: float = 0.0
     """Standard error in the same unit; 0 for what is counted, not sampled."""
     obstacle: str = ""
-    """Why the two cannot be compared; nothing where they can."""
+    """The reason why the two cannot be compared; nothing where they can."""
 
 
-Measure = tuple[float, float]
-"""Value and standard error of one record."""
+Estimate = tuple[float, float]
+"""Value of one record, in percent, and its standard error."""
 
 
 def counterpart(
-    column: Column,
-    table: Table,
+    column: PrintedColumn,
+    table: PrintedTable,
     records: Sequence[Record],
     baselines: Sequence[Record],
     protocol: Protocol,
 ) -> Counterpart:
-    """What our records say about one column of a published table.
+    """Return what our records say about one column of a published table.
 
     Args:
         column: The column, which says metric and unit.
         table: The table, whose columns say what its averages are over.
-        records: Of our row, all its seeds, ok.
-        baselines: Of the same model's baseline, ok; may be empty.
-        protocol: The one of these records.
+        records: Records of our row, all its seeds; all are ok.
+        baselines: Records of the same model's baseline; all are ok, and there may be none.
+        protocol: The protocol of these records.
     """
     if column.metric in ("acc", "acc_norm"):
         scores = [_score(record, str(column.task), column.metric) for record in records]
@@ -62,66 +67,66 @@ def counterpart(
     return _unlike(column, records, protocol)
 
 
-def _score(record: Record, task: str, metric: str) -> Measure | None:
-    """In percent; acc where a task defines no acc_norm is the table's own business."""
+def error_of_score(result: TaskResult, metric: str) -> float:
+    """Standard error of a metric of one task, 0..1: lm-eval's, or the binomial's without one."""
+    own = result.stderr.get(metric)
+    return error_of_share(result.metrics[metric], result.items) if own is None else own
+
+
+def _score(record: Record, task: str, metric: str) -> Estimate | None:
+    """A task's score in percent; acc where a task defines no acc_norm is the table's business."""
     result = record.tasks.get(task)
     if result is None or metric not in result.metrics:
         return None
-    value = result.metrics[metric]
-    closed = math.sqrt(max(value * (1 - value), 0.0) / max(result.items, 1))
-    return 100 * value, 100 * result.stderr.get(metric, closed)
+    return 100 * result.metrics[metric], 100 * error_of_score(result, metric)
 
 
-def _parts(table: Table) -> list[tuple[str, str]]:
+def _parts(table: PrintedTable) -> list[tuple[str, str]]:
     """The tasks and metrics behind a table's averages: its own columns, else the paper's tasks."""
     own = [(c.task, c.metric) for c in table.columns.values() if c.metric in ("acc", "acc_norm")]
     return [(str(task), metric) for task, metric in own] or [(t, "acc") for t in table.paper.tasks]
 
 
-def _missing(parts: Iterable[tuple[str, str]], records: Iterable[Record]) -> str:
-    found = list(records)
-    absent = [task for task, metric in parts if not all(_score(r, task, metric) for r in found)]
+def _missing(parts: Sequence[tuple[str, str]], records: Sequence[Record]) -> str:
+    """The obstacle that some of the parts were not measured; nothing where all were."""
+    absent = [task for task, metric in parts if not all(_score(r, task, metric) for r in records)]
     return f"task set: {', '.join(absent)} not measured" if absent else ""
 
 
-def _average(record: Record, parts: Sequence[tuple[str, str]]) -> Measure | None:
-    """Unweighted; the tasks' items are different ones, so their errors are independent."""
+def _average(record: Record, parts: Sequence[tuple[str, str]]) -> Estimate | None:
+    """Unweighted mean of scores; tasks have items of their own, so the errors are independent."""
     scores = [_score(record, task, metric) for task, metric in parts]
     known = [score for score in scores if score is not None]
     if len(known) < len(scores):
         return None
-    return statistics.fmean(v for v, _ in known), math.hypot(*(e for _, e in known)) / len(known)
+    return statistics.fmean(v for v, _ in known), error_of_mean([e for _, e in known])
 
 
-def _sampled(measures: Sequence[Measure | None], protocol: Protocol, missing: str) -> Counterpart:
-    """The mean over seeds.
-
-    Seeds share their items: more seeds leave the items' error as it is, and add the error of
-    their own mean.
-    """
-    known = [measure for measure in measures if measure is not None]
+def _sampled(estimates: Sequence[Estimate | None], protocol: Protocol, missing: str) -> Counterpart:
+    """The mean over seeds, with its error by items and by seeds."""
+    known = [estimate for estimate in estimates if estimate is not None]
     if not known:
         return Counterpart(obstacle=missing or "metric: not measured")
     values = [value for value, _ in known]
-    spread = statistics.variance(values) / len(values) if len(values) > 1 else 0.0
-    error = math.sqrt(statistics.fmean(error**2 for _, error in known) + spread)
+    error = error_over_seeds(values, [error for _, error in known])
     return Counterpart(statistics.fmean(values), error, _shots(protocol))
 
 
 def _shots(protocol: Protocol) -> str:
+    """The obstacle that other items or prompts were asked than the papers'; nothing else."""
     if protocol.limit is not None:
         return f"limit: {protocol.limit} items per task"
     return "" if protocol.shots == 0 else "shots: the paper's are zero"
 
 
 def _difference(
-    column: Column,
-    table: Table,
+    column: PrintedColumn,
+    table: PrintedTable,
     records: Sequence[Record],
     baselines: Sequence[Record],
     protocol: Protocol,
 ) -> Counterpart:
-    """What was lost against the baseline.
+    """Accuracy lost against the baseline, in points.
 
     Its error takes the two models' items as independent; they are the same, so it is an upper
     bound.
@@ -137,14 +142,17 @@ def _difference(
     unsaid = "" if column.unit == "points" else "metric: percent or points is not said"
     # A change of one task is printed with its sign, a loss without.
     value = -lost if column.task is not None else lost
-    return Counterpart(value, math.hypot(whole.error, ours.error), unsaid or ours.obstacle)
+    return Counterpart(value, error_of_difference(whole.error, ours.error), unsaid or ours.obstacle)
 
 
 _COUNTS = {"expert parameters removed": "expert_parameters", "of all parameters": "parameters"}
-"""By what the column means, the field of a record's size."""
+"""Fields of a record's size, by what a column means."""
 
 
-def _share(column: Column, records: Sequence[Record], baselines: Sequence[Record]) -> Counterpart:
+def _share(
+    column: PrintedColumn, records: Sequence[Record], baselines: Sequence[Record]
+) -> Counterpart:
+    """Share of the parameters that were removed, in percent."""
     field = _COUNTS.get(column.meaning)
     if field is None:
         return Counterpart(obstacle="metric: no record has it")
@@ -158,15 +166,15 @@ def _share(column: Column, records: Sequence[Record], baselines: Sequence[Record
 
 
 def _masked(record: Record) -> bool:
-    """Whether much of the model is zero, as weight pruning leaves it."""
+    """True if much of the model is zero, as weight pruning leaves it."""
     size = record.size
     if size is None or size.nonzero_parameters is None:
         return False
     return size.nonzero_parameters < (1 - MASKED) * size.parameters
 
 
-def _unlike(column: Column, records: Sequence[Record], protocol: Protocol) -> Counterpart:
-    """Numbers that stand side by side only."""
+def _unlike(column: PrintedColumn, records: Sequence[Record], protocol: Protocol) -> Counterpart:
+    """A number that may stand beside the paper's and cannot be compared with it."""
     if column.metric == "perplexity":
         # A protocol of short windows comes nearest to the papers' numbers, where it was measured.
         names = sorted(protocol.perplexity, key=lambda name: not name.endswith("-128"))
@@ -182,4 +190,5 @@ def _unlike(column: Column, records: Sequence[Record], protocol: Protocol) -> Co
 
 
 def _beside(values: Sequence[float], obstacle: str) -> Counterpart:
+    """The mean of our values, if there are any, with what stands in the way."""
     return Counterpart(statistics.fmean(values) if values else None, 0.0, obstacle)

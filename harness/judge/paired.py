@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -10,12 +9,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.errors import UserError
+from harness.intervals import newcombe, paired_normal
 from harness.records.record import Item
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the second model differs from the first."""
+    """Difference of the second model from the first, over the items of both."""
 
     metric: str
     items: int
@@ -28,11 +28,14 @@ class Comparison:
     low: float
     """Lower bound of the 95 % interval of the difference."""
     high: float
+    """Its upper bound."""
     p: float
-    """Of the exact two-sided McNemar test of no difference."""
+    """P-value of the exact two-sided McNemar test of no difference."""
 
 
 class _Counts(NamedTuple):
+    """Items by what became of them: right in both models, only in the first, and so on."""
+
     both: int
     lost: int
     gained: int
@@ -42,14 +45,12 @@ class _Counts(NamedTuple):
 def compare(items_a: Sequence[Item], items_b: Sequence[Item], metric: str = "acc") -> Comparison:
     """Compare two models item by item; all items weigh the same, whatever their task.
 
-    The interval is Newcombe's for paired proportions (1998, method 10): Wilson's intervals of the
-    two means, joined with the correlation of the pairs. Unlike a bootstrap it stays honest when no
-    item differs.
+    The interval is Newcombe's for paired proportions (`harness.intervals.newcombe`).
 
     Args:
-        items_a: Of the first model, usually the baseline.
-        items_b: Of the second model; the same items, in any order.
-        metric: One that is 0 or 1 per item; items without it are left out.
+        items_a: Outcomes of the first model, usually the baseline.
+        items_b: Outcomes of the second model; the same items, in any order.
+        metric: A metric that is 0 or 1 per item; items without it are left out.
 
     Raises:
         UserError: the items differ, none has the metric, or the metric is not 0 or 1.
@@ -71,7 +72,7 @@ def compare(items_a: Sequence[Item], items_b: Sequence[Item], metric: str = "acc
 
 
 class Difference(NamedTuple):
-    """How much better the second model is, and the bounds of the 95 % interval; -1..1."""
+    """The second model's accuracy minus the first's, and the bounds of its 95 % interval; -1..1."""
 
     mean: float
     low: float
@@ -84,38 +85,37 @@ def compare_seeds(
 ) -> Difference:
     """Compare two models of several seeds each, item by item.
 
-    With one run each this is `compare`. Otherwise an item's outcome is its mean over the runs of a
-    model, and the interval is the normal one over the items: it takes the seeds as given, and says
-    nothing about seeds that were not run. It is never narrower than 3 items in all on either side,
-    so that no difference anywhere is no certainty.
+    With one seed each this is `compare`. Otherwise an item's outcome is its mean over the seeds of
+    a model, and the interval is the normal one over the items (`harness.intervals.paired_normal`):
+    it takes the seeds as given, and says nothing about seeds that were not run.
 
     Args:
-        runs_a: The items of every run of the first model.
-        runs_b: Of the second model; the same items.
-        metric: One that is 0 or 1 per item; items without it are left out.
+        runs_a: Outcomes of the first model, one sequence of items per seed.
+        runs_b: Outcomes of the second model; the same items.
+        metric: A metric that is 0 or 1 per item; items without it are left out.
 
     Raises:
-        UserError: as `compare`.
+        UserError: the items differ, none has the metric, or the metric is not 0 or 1.
     """
     if len(runs_a) == 1 and len(runs_b) == 1:
-        found = compare(runs_a[0], runs_b[0], metric)
-        return Difference(found.difference, found.low, found.high, found.items)
+        pair = compare(runs_a[0], runs_b[0], metric)
+        return Difference(pair.difference, pair.low, pair.high, pair.items)
     for run in (*runs_a, *runs_b):
         compare(runs_a[0], run, metric)  # the same items everywhere
     a, b = _means(runs_a, metric), _means(runs_b, metric)
-    apart = [b[key] - a[key] for key in a]
-    n, mean = len(apart), statistics.fmean(apart)
-    reach = max(1.96 * statistics.pstdev(apart) / math.sqrt(n), 3 / n)
-    return Difference(mean, max(mean - reach, -1.0), min(mean + reach, 1.0), n)
+    differences = [b[key] - a[key] for key in a]
+    low, high = paired_normal(differences)
+    return Difference(statistics.fmean(differences), low, high, len(differences))
 
 
 def _means(runs: Sequence[Sequence[Item]], metric: str) -> dict[tuple[str, str, str, int], float]:
+    """Mean outcome over the seeds, by the same keys as `_outcomes`."""
     outcomes = [_outcomes(run, metric) for run in runs]
     return {key: statistics.fmean(run[key] for run in outcomes) for key in outcomes[0]}
 
 
 def _outcomes(items: Sequence[Item], metric: str) -> dict[tuple[str, str, str, int], bool]:
-    """Right or wrong by task, item, prompt, and how often that item came before."""
+    """Outcomes, right or wrong, by task, item, prompt, and how often that item came before."""
     seen: Counter[tuple[str, str, str]] = Counter()
     outcomes = {}
     for item in items:
@@ -134,47 +134,14 @@ def _compared(metric: str, counts: _Counts) -> Comparison:
     from scipy.stats import binomtest
 
     n, changed = sum(counts), counts.lost + counts.gained
-    difference = (counts.gained - counts.lost) / n
-    low, high = _interval(counts, difference)
+    low, high = newcombe(*counts)
     return Comparison(
         metric=metric,
         items=n,
         gained=counts.gained,
         lost=counts.lost,
-        difference=difference,
+        difference=(counts.gained - counts.lost) / n,
         low=low,
         high=high,
         p=float(binomtest(counts.gained, changed, 0.5).pvalue) if changed else 1.0,
     )
-
-
-def _interval(counts: _Counts, difference: float) -> tuple[float, float]:
-    from scipy.stats import binomtest
-
-    n = sum(counts)
-    right = (counts.both + counts.gained, counts.both + counts.lost)  # second model, first model
-    (low_b, high_b), (low_a, high_a) = (
-        binomtest(k, n).proportion_ci(0.95, method="wilson") for k in right
-    )
-    b, a = (k / n for k in right)
-    phi = _correlation(counts)
-
-    def reach(x: float, y: float) -> float:
-        return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
-
-    return (
-        max(difference - reach(b - low_b, high_a - a), -1.0),
-        min(difference + reach(high_b - b, a - low_a), 1.0),
-    )
-
-
-def _correlation(counts: _Counts) -> float:
-    """Phi of the two-by-two table, a positive one corrected for continuity as Newcombe does."""
-    both, lost, gained, neither = counts
-    margins = (both + lost) * (gained + neither) * (both + gained) * (lost + neither)
-    if margins == 0:
-        return 0.0
-    product = float(both * neither - lost * gained)
-    if product > 0:
-        product = max(product - sum(counts) / 2, 0.0)
-    return product / math.sqrt(margins)

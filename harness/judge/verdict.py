@@ -1,4 +1,4 @@
-"""Published numbers against ours: reproduced, differs, not comparable, or not run.
+"""Verdicts on published numbers: reproduced, differs, not comparable, or not run.
 
 A number is reproduced when ours lies within 1.96 standard errors of our own measurement, plus half
 a unit of the last digit that the paper printed. Where the paper's own numbers contradict one
@@ -15,60 +15,60 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from harness.errors import UserError
+from harness.intervals import REACH
 from harness.judge.ours import Counterpart, counterpart
-from harness.papers.published import Column, Row, Table, tables
+from harness.papers.published import PrintedColumn, PrintedRow, PrintedTable, tables
 from harness.places import SHIPPED, origin
 from harness.plan.suite import BASELINE, Recipe, Suite
 from harness.records.record import Record
 from harness.records.rows import sentence
 from harness.records.store import Store
 
-Outcome = Literal["reproduced", "differs", "not comparable", "not run"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-CONFIDENCE = 1.96
-"""Standard errors on either side of a 95 % interval."""
+VerdictOutcome = Literal["reproduced", "differs", "not comparable", "not run"]
+VERDICT_OUTCOMES: tuple[VerdictOutcome, ...] = get_args(VerdictOutcome)
 
 
 class PaperModel(NamedTuple):
-    """Which model a paper's name means."""
+    """The model that a paper's name means."""
 
     family: str
     hub_id: str
 
 
-MODELS = {
+PAPER_MODELS = {
     "Mixtral-8x7B": PaperModel("mixtral", "mistralai/Mixtral-8x7B-v0.1"),
     "Qwen1.5-MoE-A2.7B": PaperModel("qwen2_moe", "Qwen/Qwen1.5-MoE-A2.7B"),
     "DeepSeek-V2-Lite": PaperModel("deepseek_v2", "deepseek-ai/DeepSeek-V2-Lite"),
     "DeepSeek-MoE-16B": PaperModel("deepseek", "deepseek-ai/deepseek-moe-16b-base"),
 }
-"""By the names of `harness/papers/printed/`."""
+"""Models of the papers, by their names in `harness/papers/printed/`."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One published number, and what became of it here."""
+    """One published number beside ours, and whether it was reproduced."""
 
     model: str
-    """As the table abbreviates it."""
+    """The model, as the table abbreviates it."""
     method: str
-    """The same, with what tells the row from its namesakes."""
-    column: Column
+    """The method, as the table abbreviates it, with what tells the row from its namesakes."""
+    column: PrintedColumn
     printed: Decimal
     corrected: Decimal
-    """What there is to reproduce; the printed number where it has no erratum."""
+    """The number to reproduce: the printed one where it has no erratum."""
     relation: str
-    """Of the printed number: "<", ">", "≈", "≤", or nothing."""
-    outcome: Outcome
+    """Sign before the printed number: "<", ">", "≈", "≤", or nothing."""
+    outcome: VerdictOutcome
     why: str = ""
-    """What stands in the way, where the outcome says so."""
+    """The reason why it is not comparable or was not run."""
     ours: float | None = None
-    """In the column's unit, the mean over the seeds."""
+    """Our number in the column's unit, the mean over the seeds; None where there is none."""
     error: float = 0.0
     """Standard error of `ours`."""
     row: str = ""
-    """Our row."""
+    """Name of our row; several are joined by commas."""
     cells: tuple[str, ...] = ()
+    """Ids of the records that our number is from."""
 
     @property
     def difference(self) -> float | None:
@@ -78,17 +78,17 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """All numbers of one table."""
+    """The verdicts on all numbers of one table."""
 
     suite: str
-    table: Table
-    found: tuple[Verdict, ...]
+    table: PrintedTable
+    verdicts: tuple[Verdict, ...]
 
     def summary(self) -> str:
-        """How many there are of each outcome."""
-        counts = Counter(verdict.outcome for verdict in self.found)
-        parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
-        return f"{self.suite} against {self.table.key}, {len(self.found)} numbers: {parts}"
+        """Return in one line how many verdicts there are of each outcome."""
+        counts = Counter(verdict.outcome for verdict in self.verdicts)
+        parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in VERDICT_OUTCOMES)
+        return f"{self.suite} against {self.table.key}, {len(self.verdicts)} numbers: {parts}"
 
 
 def verdicts(store: Store) -> Verdicts:
@@ -112,14 +112,16 @@ def verdicts(store: Store) -> Verdicts:
         raise UserError(f"{path}: there is no published table {suite.published.table!r}.")
     table = known[suite.published.table]
     judge = _Judge(suite, table, tuple(store.planned()), store)
-    found = [verdict for row in table.rows for verdict in judge.row(row)]
-    return Verdicts(plan.suite, table, tuple(found))
+    judged = [verdict for row in table.rows for verdict in judge.row(row)]
+    return Verdicts(plan.suite, table, tuple(judged))
 
 
 class _Judge:
     """Judges the rows of one table by the records of one run."""
 
-    def __init__(self, suite: Suite, table: Table, records: Sequence[Record], store: Store) -> None:
+    def __init__(
+        self, suite: Suite, table: PrintedTable, records: Sequence[Record], store: Store
+    ) -> None:
         self.suite = suite
         self.table = table
         self.records = records
@@ -127,9 +129,9 @@ class _Judge:
         twins = Counter((row.model, row.method) for row in table.rows)
         self.twins = {name for name, count in twins.items() if count > 1}
 
-    def row(self, row: Row) -> list[Verdict]:
-        """The verdicts on a row's numbers; what it was set to is not a number of theirs."""
-        paper = MODELS.get(self.table.models[row.model])
+    def row(self, row: PrintedRow) -> list[Verdict]:
+        """Judge the numbers of a row; what it was set to is not a number of theirs."""
+        paper = PAPER_MODELS.get(self.table.models[row.model])
         names = self._ours(row, paper)
         records = self._of(paper, names)
         return [
@@ -138,8 +140,8 @@ class _Judge:
             if column.name in row.printed and column.metric != "setting"
         ]
 
-    def _ours(self, row: Row, paper: PaperModel | None) -> list[str]:
-        """Names of our rows for one of the table's."""
+    def _ours(self, row: PrintedRow, paper: PaperModel | None) -> list[str]:
+        """Names of our rows that stand for one of the table's."""
         labels = self.suite.published.baseline if self.suite.published else None
         if row.method in (labels or (BASELINE,)):
             return [BASELINE]
@@ -149,15 +151,15 @@ class _Judge:
         """The records of the paper's model; of one model of its family where it was not run."""
         if paper is None:
             return []
-        found = [record for record in self.records if record.row in names]
-        same = [record for record in found if _same(record, paper)]
-        kin = [record for record in found if record.model.family == paper.family]
+        records = [record for record in self.records if record.row in names]
+        same = [record for record in records if _same(record, paper)]
+        kin = [record for record in records if record.model.family == paper.family]
         return same or [r for r in kin if r.model.sha256 == kin[0].model.sha256]
 
     def _verdict(
         self,
-        row: Row,
-        column: Column,
+        row: PrintedRow,
+        column: PrintedColumn,
         paper: PaperModel | None,
         names: Sequence[str],
         records: Sequence[Record],
@@ -188,26 +190,27 @@ class _Judge:
             tuple(record.cell for record in ok),
         )
 
-    def _method(self, row: Row) -> str:
+    def _method(self, row: PrintedRow) -> str:
         if (row.model, row.method) not in self.twins:
             return row.method
         first = next(iter(row.printed))
         return f"{row.method}, {first} {row.printed[first]}"
 
 
-def _means(recipe: Recipe, row: Row, paper: PaperModel | None) -> bool:
+def _means(recipe: Recipe, row: PrintedRow, paper: PaperModel | None) -> bool:
+    """True if a recipe of the suite stands for a row of the table."""
     fits = paper is None or recipe.fits(paper.family)
     return recipe.published is not None and fits and row.named(recipe.published)
 
 
 def _same(record: Record, paper: PaperModel) -> bool:
-    """Whether a record is about the paper's model: by its hub id, or a folder of that name."""
+    """True if a record is about the paper's model: by its hub id, or a folder of that name."""
     ref = origin(record.model.ref)
     return ref == paper.hub_id or Path(ref).name == paper.hub_id.rpartition("/")[2]
 
 
 def _obstacle(ok: Sequence[Record], paper: PaperModel | None) -> str:
-    """Why no number of these records can be compared."""
+    """The reason why no number of these records can be compared; nothing where some can."""
     if not ok or paper is None:
         return ""
     if origin(ok[0].model.ref).startswith(SHIPPED):
@@ -216,6 +219,7 @@ def _obstacle(ok: Sequence[Record], paper: PaperModel | None) -> str:
 
 
 def _absence(names: Sequence[str], records: Sequence[Record]) -> str:
+    """The reason why a row has no record that is ok; nothing where its cells did not run yet."""
     if not names:
         return "the suite has no such row"
     if not records:
@@ -225,11 +229,11 @@ def _absence(names: Sequence[str], records: Sequence[Record]) -> str:
 
 def _outcome(
     printed: Decimal, corrected: Decimal, relation: str, ours: Counterpart, obstacle: str
-) -> tuple[Outcome, str]:
+) -> tuple[VerdictOutcome, str]:
     why = obstacle or ours.obstacle
     if why or ours.value is None:
         return "not comparable", why or "metric: not measured"
-    slack = CONFIDENCE * ours.error + _rounding(printed, relation)
+    slack = REACH * ours.error + _rounding(printed, relation)
     apart = ours.value - float(corrected)
     if relation in ("<", "≤"):
         return ("reproduced" if apart <= slack else "differs"), ""
@@ -239,6 +243,6 @@ def _outcome(
 
 
 def _rounding(printed: Decimal, relation: str) -> float:
-    """Half a unit of the last printed digit; a whole one of "≈", and none of a bound."""
+    """Half a unit of the last printed digit; a whole one after "≈", and none after a bound."""
     share = {"≈": 1.0, "<": 0.0, "≤": 0.0, ">": 0.0}.get(relation, 0.5)
     return share * 10.0 ** int(printed.as_tuple().exponent)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from harness.errors import Refused
 
 if TYPE_CHECKING:
-    from harness.model.view import MoEModel
+    from harness.model.view import Block, MoEModel
 
 
 class Budget(BaseModel):
@@ -35,12 +35,12 @@ class Budget(BaseModel):
         name = self.counted if self.ratio is None else "ratio"
         return f"{name} = {getattr(self, name)}"
 
-    def _removed_by_ratio(self, total: int, unit: str) -> int:
-        ratio = self.ratio or 0.0
-        removed = round(ratio * total)
-        if removed == 0:
-            raise Refused(f"ratio {ratio} of {total} {unit} removes none; raise it.")
-        return removed
+    def _removed(self, total: int) -> int:
+        """Return the number that the ratio removes, of `total`; 0 where a count was given."""
+        return round((self.ratio or 0.0) * total)
+
+    def _removes_none(self, total: int, unit: str) -> Refused:
+        return Refused(f"ratio {self.ratio} of {total} {unit} removes none; raise it.")
 
 
 class KeepBudget(Budget):
@@ -54,22 +54,21 @@ class KeepBudget(Budget):
     def plan(self, model: MoEModel, *, least: int | None = None) -> dict[int, int]:
         """Return the number of experts that every MoE layer keeps, by block.
 
+        A layer of so few experts that the ratio removes none of them keeps them all.
+
         Args:
             model: The model that is to lose experts.
-            least: Fewest experts that a layer may keep; None for its top-k.
+            least: Fewest experts that a layer may be left with; None for its top-k.
 
         Raises:
-            Refused: a layer has fewer experts than it is to keep, or would keep too few; the model
-                has no experts.
+            Refused: a layer has fewer experts than it is to keep, or would keep too few; the ratio
+                removes none anywhere; the model has no experts.
         """
-        return {
-            block.index: self._kept(
-                len(block.experts),
-                block.top_k if least is None else least,
-                where=f"block {block.index}",
-            )
-            for block in model.moe_blocks()
-        }
+        layers = model.moe_blocks()
+        largest = max(len(block.experts) for block in layers)
+        if self.ratio is not None and not self._removed(largest):
+            raise self._removes_none(largest, "experts")
+        return {block.index: self._kept(block, least) for block in layers}
 
     def plan_drops(self, model: MoEModel, *, least: int | None = None) -> dict[int, int]:
         """Return the number of experts that every MoE layer loses, by block.
@@ -84,13 +83,21 @@ class KeepBudget(Budget):
         kept = self.plan(model, least=least)
         return {block.index: len(block.experts) - kept[block.index] for block in model.moe_blocks()}
 
-    def _kept(self, experts: int, least: int, *, where: str) -> int:
-        keep = self.keep or experts - self._removed_by_ratio(experts, "experts")
+    def _kept(self, block: Block, least: int | None) -> int:
+        experts, where = len(block.experts), f"block {block.index}"
+        if self.keep is None and not self._removed(experts):
+            return experts
+        keep = self.keep or experts - self._removed(experts)
         if keep > experts:
             raise Refused(f"{self._option}: {where} has only {experts} experts.")
-        if keep < least:
+        if least is None and keep < block.top_k:
             raise Refused(
-                f"{self._option}: {where} chooses {least} experts per token; keep at least {least}."
+                f"{self._option}: {where} chooses {block.top_k} experts per token; "
+                f"keep at least {block.top_k}."
+            )
+        if least is not None and keep < least:
+            raise Refused(
+                f"{self._option}: {where} would keep {keep} experts; keep {least} or more."
             )
         return keep
 
@@ -114,7 +121,9 @@ class DropBudget(Budget):
         Raises:
             Refused: more than there are or than may go.
         """
-        drop = self.drop or self._removed_by_ratio(total, unit)
+        drop = self.drop or self._removed(total)
+        if drop == 0:
+            raise self._removes_none(total, unit)
         most = total if most is None else most
         if drop > most:
             raise Refused(f"{self._option}: of {total} {unit} at most {most} can be dropped.")

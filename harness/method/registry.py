@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from harness.errors import UserError, first_fault, first_line, nearest, unknown
 from harness.method.contract import Method
-from harness.method.source import Description, Reader, Unreadable
+from harness.method.source import Description, Reader, Unreadable, own_files
 
 GROUP = "moebench.methods"
 GONE = {
@@ -99,15 +99,13 @@ def check_option(kind: type[Method], name: str, option: str, *, where: str = "")
 
 
 def source_sha256(kind: type[Method]) -> str:
-    """Return a hash of the source that a method's decisions come from.
+    """Hash of the source that a method's decisions come from.
 
-    Its own file, or all files of its folder where a method is a folder, and the files it names in
-    `sources`. Shared statistics and edits belong to the harness and carry versions of their own.
+    Its own file, those of its package that it imports, and those that they import in turn, and the
+    files it names in `sources`. Shared statistics and edits belong to the harness and carry
+    versions of their own.
     """
-    path = Path(inspect.getfile(kind))
-    package = sys.modules[kind.__module__].__package__ or ""
-    is_folder = package.count(".") >= 1
-    files = sorted(path.parent.rglob("*.py")) if is_folder else [path]
+    files = [*own_files(Path(inspect.getfile(kind)), kind.__module__)]
     files += getattr(kind, "sources", ())  # a peer's worker
     content = hashlib.sha256()
     for file in files:

@@ -1,4 +1,4 @@
-"""Classes read from their source: docstring and fields of a pydantic model, nothing imported.
+"""Methods read from their source: docstring, fields, files; nothing is imported.
 
 Importing a method imports torch. What a list of methods shows stands in the text of the method's
 class and of its bases, and reading that takes a hundredth of the time. Where the text does not
@@ -8,6 +8,7 @@ tell, `Unreadable` says so, and only importing helps.
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import inspect
 from collections import Counter
@@ -106,6 +107,47 @@ def file_of(module: str) -> Path:
     return Path(str(spec.origin))
 
 
+def own_files(file: Path, module: str) -> list[Path]:
+    """Return a module's file and those of its package that it imports, in turn; sorted by name.
+
+    Args:
+        file: The module's source.
+        module: The module's name; its first part is the package.
+    """
+    package = module.partition(".")[0]
+    files: dict[str, Path] = {}
+    waiting = {module: file}
+    while waiting:
+        name, path = waiting.popitem()
+        files[name] = path
+        for imported in _imported(ast.parse(path.read_bytes()), name, path):
+            if imported.startswith(f"{package}.") and imported not in files:
+                with contextlib.suppress(Unreadable):
+                    waiting[imported] = file_of(imported)
+    return [files[name] for name in sorted(files)]
+
+
+def _imported(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
+    """The names that may be modules in all imports of a source, those in functions too."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(names=names):
+                origin = _origin(node, module, path)
+                yield origin
+                yield from (f"{origin}.{alias.name}" for alias in names)
+
+
+def _origin(statement: ast.ImportFrom, module: str, path: Path) -> str:
+    """The module that a statement in `module` imports from."""
+    if not statement.level:
+        return statement.module or ""
+    parts = module.split(".")
+    up = statement.level - (path.name == "__init__.py")
+    return ".".join(filter(None, [*parts[: len(parts) - up], statement.module]))
+
+
 class _Module:
     """The classes of a module and the names that it imports, where each is bound once."""
 
@@ -149,18 +191,13 @@ class _Module:
                     self.imports[alias.asname or top] = (alias.name if alias.asname else top, "")
             case ast.ImportFrom(names=names):
                 for alias in names:
-                    self.imports[alias.asname or alias.name] = (self._source(statement), alias.name)
+                    self.imports[alias.asname or alias.name] = (
+                        _origin(statement, self.name, self.file),
+                        alias.name,
+                    )
             case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=body):
                 for inner in body:  # what a face shows type checkers, and imports when asked
                     self._read(inner)
-
-    def _source(self, statement: ast.ImportFrom) -> str:
-        """The module that a statement imports from."""
-        if not statement.level:
-            return statement.module or ""
-        parts = self.name.split(".")
-        up = statement.level - (self.file.name == "__init__.py")
-        return ".".join(filter(None, [*parts[: len(parts) - up], statement.module]))
 
 
 def _bound(node: ast.AST) -> Iterator[str]:

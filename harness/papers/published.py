@@ -1,11 +1,11 @@
-"""The papers' own numbers, as data: `printed/`, one TOML file for each paper.
+"""Numbers that papers printed, read from `printed/`, one TOML file for each paper.
 
 They are what a paper printed, not what anybody measured here, and stay apart from records. Every
 number is a `Decimal` with the digits that the paper printed; accuracies are in percent, where
 records have fractions. A number that a paper does not give is an absent key.
 
 Papers differ in metric (acc or acc_norm) and protocol: compare numbers of two tables only after
-looking at `Column.metric`, `Column.protocol` and `Table.protocol`.
+looking at `PrintedColumn.metric`, `PrintedColumn.protocol` and `PrintedTable.protocol`.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UserError, first_fault, unknown
 
-# Beside the packages in a checkout, and beside them in site-packages, since the wheel carries the
-# folder under the same name: one path is right for both, whatever folder the user is in.
 # importlib.resources cannot open a folder without __init__.py in an editable install.
 FOLDER: Final = Path(__file__).parent / "printed"
 
@@ -50,7 +48,7 @@ class _Data(BaseModel):
 
 
 class Paper(_Data):
-    """Where the numbers come from."""
+    """A paper, the source of numbers."""
 
     key: str
     title: str
@@ -62,46 +60,47 @@ class Paper(_Data):
     tasks: tuple[str, ...]
     """The tasks of its averages, as lm-eval spells them."""
     protocol: str
-    """What is known of how the paper evaluated."""
+    """The paper's way of evaluating, as far as it is known."""
 
 
-class Column(_Data):
-    """What the numbers of one column are."""
+class PrintedColumn(_Data):
+    """One column of a table: metric, unit and task of its numbers."""
 
     name: str
     metric: Metric
     unit: Unit | None = None
-    """None for a number without a unit: a perplexity, a rank."""
+    """Unit; None for a number without one: a perplexity, a rank."""
     task: str | None = None
     """lm-eval's name of the task, for columns that are about one."""
     meaning: str = ""
     protocol: str | None = None
-    """Where it is not the table's."""
+    """Protocol of this column, where it is not the table's."""
 
 
-class Row(_Data):
+class PrintedRow(_Data):
     """One line of a table. Both mappings go from column name to number."""
 
     model: str
-    """As the table abbreviates it; `Table.models` has the full name."""
+    """The model, as the table abbreviates it; `PrintedTable.models` has the full name."""
     method: str
-    """As the table abbreviates it; `Table.methods` explains it."""
+    """The method, as the table abbreviates it; `PrintedTable.methods` explains it."""
     printed: dict[str, Decimal]
+    """The numbers as printed."""
     corrected: dict[str, Decimal]
-    """The same with the table's errata applied."""
+    """The numbers with the table's errata applied."""
     relations: dict[str, Relation] = Field(default_factory=dict)
-    """For the numbers that are bounds or rounded in the text: "> 92", "≈ 24"."""
+    """Signs of the numbers that are bounds or rounded in the text: "> 92", "≈ 24"."""
 
     def named(self, name: Mapping[str, str | float]) -> bool:
-        """Whether `name` means this row: its "method", and printed numbers that tell it apart."""
+        """True if `name` means this row: its "method", and printed numbers that tell it apart."""
         numbers = {key: number for key, number in name.items() if key != "method"}
         return self.method == name.get("method") and all(
             self.printed.get(column) == Decimal(str(number)) for column, number in numbers.items()
         )
 
 
-class RowName(_Data):
-    """Names one row of a table."""
+class PrintedRowName(_Data):
+    """Name of one row of a table."""
 
     model: str
     method: str
@@ -110,31 +109,31 @@ class RowName(_Data):
 class Erratum(_Data):
     """A printed number that the paper's other numbers contradict."""
 
-    row: RowName
+    row: PrintedRowName
     column: str
     printed: Decimal
     corrected: Decimal
     reason: str
 
 
-class Table(_Data):
+class PrintedTable(_Data):
     """One table of a paper, or its headline numbers."""
 
     key: str
-    """Paper and table: "moe-i2.table1"."""
+    """Key of paper and table: "moe-i2.table1"."""
     title: str
     paper: Paper
     protocol: str
-    """What is known of how the numbers came about."""
+    """The way in which the numbers came about, as far as it is known."""
     note: str = ""
-    columns: dict[str, Column]
+    columns: dict[str, PrintedColumn]
     """The columns of numbers, by name, in the order of the paper."""
-    rows: tuple[Row, ...]
+    rows: tuple[PrintedRow, ...]
     errata: tuple[Erratum, ...] = ()
     models: dict[str, str]
-    """Full names of the rows' models."""
+    """Full names of the rows' models, by their abbreviations."""
     methods: dict[str, str]
-    """What the rows' methods are."""
+    """Explanations of the rows' methods, by their abbreviations."""
 
 
 class _Sheet(_Data):
@@ -145,7 +144,7 @@ class _Sheet(_Data):
     protocol: str | None = None
     note: str = ""
     metrics: dict[str, Metric] = Field(default_factory=dict)
-    """Metrics of columns that differ from what `[columns]` says."""
+    """Metrics of the columns whose metric differs from what `[columns]` says."""
     columns: tuple[str, ...]
     rows: tuple[tuple[Decimal | str, ...], ...]
     errata: tuple[Erratum, ...] = ()
@@ -160,17 +159,17 @@ class _File(_Data):
 
 
 def papers(folder: Path = FOLDER) -> list[str]:
-    """Keys of the papers, sorted."""
+    """Return the keys of the papers, sorted."""
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
-def tables(folder: Path = FOLDER) -> dict[str, Table]:
-    """All tables of all papers by key, such as "moe-i2.table1"."""
+def tables(folder: Path = FOLDER) -> dict[str, PrintedTable]:
+    """Return all tables of all papers by key, such as "moe-i2.table1"."""
     return {key: table for paper in papers(folder) for key, table in load(paper, folder).items()}
 
 
-def load(paper: str, folder: Path = FOLDER) -> dict[str, Table]:
-    """The tables of one paper by key, in the order of the paper.
+def load(paper: str, folder: Path = FOLDER) -> dict[str, PrintedTable]:
+    """Return the tables of one paper by key, in the order of the paper.
 
     Raises:
         UserError: no such paper, or its file is not well-formed.
@@ -182,22 +181,22 @@ def load(paper: str, folder: Path = FOLDER) -> dict[str, Table]:
         data = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
         data["paper"] = {"key": paper, **data.get("paper", {})}
         file = _File.model_validate(data)
-        made = [_table(file, sheet) for sheet in file.tables]
+        printed = [_table(file, sheet) for sheet in file.tables]
     except ValidationError as error:
         fault = first_fault(error, _File)
         place = ".".join(str(part) for part in fault.place)
         raise UserError(f"{path}: {place}: {fault.text}.") from None
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: {error}") from None
-    return {table.key: table for table in made}
+    return {table.key: table for table in printed}
 
 
-def _table(file: _File, sheet: _Sheet) -> Table:
+def _table(file: _File, sheet: _Sheet) -> PrintedTable:
     rows = tuple(_row(sheet, cells) for cells in sheet.rows)
     for row in rows:
         _known(sheet, "model", row.model, file.models)
         _known(sheet, "method", row.method, file.methods)
-    return Table(
+    return PrintedTable(
         key=f"{file.paper.key}.{sheet.key}",
         title=sheet.title,
         paper=file.paper,
@@ -211,15 +210,15 @@ def _table(file: _File, sheet: _Sheet) -> Table:
     )
 
 
-def _column(file: _File, sheet: _Sheet, name: str) -> Column:
+def _column(file: _File, sheet: _Sheet, name: str) -> PrintedColumn:
     _known(sheet, "column", name, file.columns)
-    said: dict[str, Any] = {"name": name, **file.columns[name]}
+    fields: dict[str, Any] = {"name": name, **file.columns[name]}
     if name in sheet.metrics:
-        said["metric"] = sheet.metrics[name]
-    return Column.model_validate(said)
+        fields["metric"] = sheet.metrics[name]
+    return PrintedColumn.model_validate(fields)
 
 
-def _row(sheet: _Sheet, cells: tuple[Decimal | str, ...]) -> Row:
+def _row(sheet: _Sheet, cells: tuple[Decimal | str, ...]) -> PrintedRow:
     if sheet.columns[: len(_LABELS)] != _LABELS or len(cells) != len(sheet.columns):
         raise ValueError(
             f"{sheet.key}: columns start with model and method, and the row "
@@ -236,7 +235,7 @@ def _row(sheet: _Sheet, cells: tuple[Decimal | str, ...]) -> Row:
             relations[name] = bound[1]
         elif cell != _MISSING:
             raise ValueError(f"{sheet.key}: {cell!r} is no number, no bound and not {_MISSING!r}.")
-    return Row.model_validate(
+    return PrintedRow.model_validate(
         {
             "model": model,
             "method": method,
@@ -247,21 +246,21 @@ def _row(sheet: _Sheet, cells: tuple[Decimal | str, ...]) -> Row:
     )
 
 
-def _corrected(sheet: _Sheet, rows: tuple[Row, ...]) -> tuple[Row, ...]:
+def _corrected(sheet: _Sheet, rows: tuple[PrintedRow, ...]) -> tuple[PrintedRow, ...]:
     """The rows, each with its errata applied to `corrected`."""
-    made = list(rows)
+    right = list(rows)
     for erratum in sheet.errata:
         wanted = (erratum.row.model, erratum.row.method)
-        found = [i for i, row in enumerate(rows) if (row.model, row.method) == wanted]
-        if len(found) != 1 or rows[found[0]].printed.get(erratum.column) != erratum.printed:
+        places = [i for i, row in enumerate(rows) if (row.model, row.method) == wanted]
+        if len(places) != 1 or rows[places[0]].printed.get(erratum.column) != erratum.printed:
             raise ValueError(
                 f"{sheet.key}: the erratum about {' '.join(wanted)}, {erratum.column}, "
                 f"names no one row that prints {erratum.printed}."
             )
-        row = made[found[0]]
+        row = right[places[0]]
         corrected = {**row.corrected, erratum.column: erratum.corrected}
-        made[found[0]] = row.model_copy(update={"corrected": corrected})
-    return tuple(made)
+        right[places[0]] = row.model_copy(update={"corrected": corrected})
+    return tuple(right)
 
 
 def _known(sheet: _Sheet, kind: str, name: str, names: dict[str, Any]) -> None:

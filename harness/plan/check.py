@@ -16,7 +16,7 @@ from harness.plan.strict import fill
 from harness.plan.suite import Recipe, Step, Suite
 
 if TYPE_CHECKING:
-    from harness.papers.published import Table
+    from harness.papers.published import PrintedTable
 
 
 def check(suite: Suite) -> None:
@@ -69,7 +69,7 @@ def _check_families(suite: Suite, recipe: Recipe, number: int) -> None:
             raise unknown("model family", name, FAMILIES, where=where)
 
 
-def _table(suite: Suite) -> Table | None:
+def _table(suite: Suite) -> PrintedTable | None:
     """Return the published table that the suite names, or None if it names none."""
     if suite.published is None:
         return None
@@ -85,7 +85,7 @@ def _table(suite: Suite) -> Table | None:
     return known[name]
 
 
-def _check_row(suite: Suite, table: Table | None, recipe: Recipe, number: int) -> None:
+def _check_row(suite: Suite, table: PrintedTable | None, recipe: Recipe, number: int) -> None:
     if recipe.published is None:
         return
     where = suite.where("recipes", number, "published")

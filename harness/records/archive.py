@@ -1,4 +1,4 @@
-"""A results folder packed: its records in one compressed file, its items in another.
+"""A results folder archived: its records in one compressed file, its items in another.
 
     records.jsonl.gz    one record a line, sorted by cell
     items.jsonl.gz      the outcome of one item on one cell a line
@@ -26,7 +26,7 @@ _AGAIN = "Fetch it again, or delete it to have its cells run again."
 
 
 class Outcome(BaseModel):
-    """One item of one cell: a line of the packed items."""
+    """One item of one cell: a line of the archived items."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -2,12 +2,13 @@
 
     records/<cell>.json       one record per cell, complete or absent
     items/<cell>.jsonl.gz     the outcome of every item, written before its record
-    records.jsonl.gz          all records packed, and beside it items.jsonl.gz; see `archive`
+    records.jsonl.gz          all records archived, and beside it items.jsonl.gz; see `archive`
     suite.toml, cells.json    what ran last: the file, and its cells in order
     leaderboard.*, plots      derived from the records
     .lock                     held by the one run that may write here
 
-Packed and loose records may stand side by side; of one cell the loose record counts, and its items.
+Archived and loose records may stand side by side; of one cell the loose record counts, with its
+items.
 Every file is written beside its place under a hidden name, flushed to the disk and renamed.
 """
 
@@ -110,7 +111,7 @@ class Store:
         """Return the ids of all cells that have a record, sorted.
 
         Raises:
-            UserError: the packed records are damaged.
+            UserError: the archive is damaged.
         """
         return sorted({*self._archive.records, *self._loose()})
 
@@ -135,7 +136,7 @@ class Store:
         Raises:
             UserError: they are damaged.
         """
-        # The items packed are of the record packed, never of a loose one that replaced it.
+        # Archived items are of the archived record, never of a loose one that replaced it.
         if cell in self._archive.records and not self._record(cell).exists():
             return list(self._archive.items.get(cell, ()))
         path = self._items(cell)
@@ -156,7 +157,7 @@ class Store:
             self.put(self._items(record.cell), gzip.compress(lines.encode(), mtime=0))
         self.put(self._record(record.cell), record_text(record, indent=1).encode())
 
-    def pack(self) -> int:
+    def archive(self) -> int:
         """Put all records and items into the two compressed files, and return how many records.
 
         The loose files are deleted once the compressed ones are on the disk. Hold the folder's
@@ -167,7 +168,7 @@ class Store:
         """
         records = self.records()
         if not records:
-            raise UserError(f"{self.folder}: no records to pack. Run 'moebench run' first.")
+            raise UserError(f"{self.folder}: no records to archive. Run 'moebench run' first.")
         outcomes = {record.cell: self.items(record.cell) for record in records}
         items = {cell: lines for cell, lines in outcomes.items() if lines}
         if items:

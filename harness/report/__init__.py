@@ -1,4 +1,4 @@
-"""Report.
+"""Leaderboards, verdicts and figures: everything that is printed or drawn from records.
 
-Imports errors, judge, plan, records.
+Imports errors, intervals, judge, plan, records.
 """

@@ -1,4 +1,7 @@
-"""What a leaderboard is made of. Values keep the record's units; columns know how to print them."""
+"""The leaderboard as data: columns, rows, values and footnotes.
+
+Values keep the units of the record; columns know how they are printed.
+"""
 
 from __future__ import annotations
 
@@ -10,37 +13,41 @@ from harness.records.record import Record
 from harness.records.rows import Status
 
 Reader = Callable[[Record], float | None]
-"""Reads one number of one record; None when it was not measured."""
+"""Function that reads one number of one record; None when it was not measured."""
 
 
 def nothing(record: Record) -> None:
-    """The reader of a column that no single record can fill (it needs the baseline)."""
+    """Read nothing: for a column that no single record can fill (it needs the baseline)."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One number per row."""
+    """A column of numbers, one per row."""
 
     key: str
-    """Unique, as the csv spells it."""
+    """Unique name, as the csv spells it."""
     title: str
     unit: str = ""
-    """Printed in the header, or with each value when `scale` is "si"."""
+    """Unit, printed in the header, or with each value when `scale` is "si"."""
     direction: Literal["higher", "lower", "none"] = "none"
-    """Which end is better."""
+    """The better end of the scale."""
     digits: int = 1
-    """Decimals; significant digits when `scale` is "si"."""
+    """Number of decimals; of significant digits when `scale` is "si"."""
     group: Literal["accuracy", "cost"] = "cost"
     shown: bool = True
-    """False: only in the csv."""
+    """False for a column that only the csv has."""
     measured: bool = False
     """True for times and memory, which change from run to run."""
     scale: float | Literal["si"] = 1.0
-    """What a value is multiplied with to be printed, or "si" for prefixes (M, GB)."""
+    """Factor of a value when it is printed, or "si" for prefixes (M, GB)."""
     signed: bool = False
+    """True if positive values are printed with their sign."""
     read: Reader = field(default=nothing, compare=False, repr=False)
+    """Reader of the value."""
     low: Reader = field(default=nothing, compare=False, repr=False)
+    """Reader of the lower bound of its 95 % interval."""
     high: Reader = field(default=nothing, compare=False, repr=False)
+    """Reader of the upper bound."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +58,11 @@ class Value:
     sd: float | None = None
     """Sample standard deviation over seeds; None for one seed."""
     n: int = 1
+    """Number of these seeds."""
     low: float | None = None
     """Lower bound of the 95 % interval; None for several seeds."""
     high: float | None = None
+    """Upper bound of it."""
 
 
 @dataclass(frozen=True)
@@ -62,27 +71,27 @@ class Row:
 
     model: str
     name: str
-    """As the suite spells it."""
+    """Name of the recipe, as the suite spells it."""
     kind: Literal["level", "baseline", "method"]
-    """`level` is what guessing gets: no record stands behind it."""
+    """Kind of row; a `level` is what guessing gets: no record stands behind it."""
     status: Status = "ok"
     reason: str = ""
-    """One sentence when `status` is not ok."""
+    """Reason, in one sentence, when `status` is not ok."""
     suite: str = ""
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     cells: tuple[str, ...] = ()
     """Ids of the records that the values come from, all seeds, ok or not."""
     values: Mapping[str, Value] = field(default_factory=dict)
-    """By column key; a number that was not measured has no entry."""
+    """Values by column key; a number that was not measured has no entry."""
     deltas: Mapping[str, float] = field(default_factory=dict)
-    """Difference to the baseline of the same model, by column key."""
+    """Differences to the baseline of the same model, by column key."""
     best: frozenset[str] = frozenset()
     """Keys of the columns in which this row is the best of its model."""
 
     @property
     def id(self) -> tuple[str, str]:
-        """Model and name: unique on a leaderboard."""
+        """Model and name, which together are unique on a leaderboard."""
         return self.model, self.name
 
 
@@ -97,7 +106,7 @@ class Footnote:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows sorted by model, baseline first, then in the suite's order."""
+    """A table of results, sorted by model, baseline first, then in the suite's order."""
 
     caption: str
     columns: tuple[Column, ...]
@@ -110,17 +119,17 @@ class Leaderboard:
         return tuple(column for column in self.columns if column.shown)
 
     def column_marks(self, column: Column) -> tuple[int, ...]:
-        """Numbers of the footnotes about `column`, from 1."""
+        """Return the numbers of the footnotes about `column`, from 1."""
         notes = enumerate(self.footnotes, start=1)
         return tuple(number for number, note in notes if column.key in note.columns)
 
     def row_marks(self, row: Row) -> tuple[int, ...]:
-        """Numbers of the footnotes about `row`, from 1."""
+        """Return the numbers of the footnotes about `row`, from 1."""
         notes = enumerate(self.footnotes, start=1)
         return tuple(number for number, note in notes if row.id in note.rows)
 
     def without_measured(self) -> Leaderboard:
-        """The part that a second run of the same cells must reproduce to the byte."""
+        """Return the part that a second run of the same cells must reproduce to the byte."""
         columns = tuple(column for column in self.columns if not column.measured)
         keys = {column.key for column in columns}
         rows = tuple(

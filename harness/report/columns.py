@@ -1,4 +1,4 @@
-"""Which numbers a leaderboard has, and where in a record each is read."""
+"""Columns of a leaderboard: its numbers, and where in a record each is read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TITLES = {
     "rte": "RTE",
     "winogrande": "WinoGrande",
 }
-"""As papers print them; any other task keeps lm-eval's name."""
+"""Titles of tasks as papers print them; any other task keeps lm-eval's name."""
 
 AVERAGE = "average"
 DELTA = "average.delta"
@@ -50,29 +50,29 @@ THROUGHPUT = "throughput.speedup"
 
 
 def accuracy(task: str) -> str:
-    """Key of the column with the accuracy of `task`."""
+    """Return the key of the column with the accuracy of `task`."""
     return f"{task}.acc"
 
 
 def average(record: Record, protocol: Protocol) -> float | None:
-    """Mean acc (0..1) over the protocol's average tasks; None when one of them is missing."""
-    found = [_metric(record, task=task, metric="acc") for task in protocol.average]
-    values = [value for value in found if value is not None]
-    return statistics.fmean(values) if values and len(values) == len(found) else None
+    """Return the mean acc (0..1) over the protocol's average tasks; None when one is missing."""
+    scores = [_metric(record, task=task, metric="acc") for task in protocol.average]
+    values = [score for score in scores if score is not None]
+    return statistics.fmean(values) if values and len(values) == len(scores) else None
 
 
 def peak_memory(records: Iterable[Record]) -> Literal["torch_peak", "rss_peak"]:
-    """Which peak the tables show: the accelerator's where one was measured, else the process's."""
+    """Name the peak that tables show: the accelerator's where it was measured, or the process's."""
     memories = [record.memory_running for record in records if record.memory_running]
     return "torch_peak" if any(m.torch_peak is not None for m in memories) else "rss_peak"
 
 
 def columns(records: Sequence[Record], protocol: Protocol) -> tuple[Column, ...]:
-    """The printed columns in their order, then those of the csv alone; no key occurs twice."""
-    found: dict[str, Column] = {}
+    """Return the printed columns in their order, then those of the csv alone; all keys differ."""
+    distinct: dict[str, Column] = {}
     for column in (*_printed(records, protocol), *_details(records, protocol)):
-        found.setdefault(column.key, column)
-    return tuple(found.values())
+        distinct.setdefault(column.key, column)
+    return tuple(distinct.values())
 
 
 def _metric(record: Record, *, task: str, metric: str) -> float | None:
@@ -86,7 +86,7 @@ def _stderr(record: Record, *, task: str, metric: str) -> float | None:
 
 
 def _attribute(record: Record, *, path: tuple[str, ...]) -> float | None:
-    """A list is read as its median, and anything absent on the way as None."""
+    """Number at a path of names; a list is read as its median, anything absent as None."""
     value: object = record
     for name in path:
         value = value.get(name) if isinstance(value, dict) else getattr(value, name)
@@ -143,7 +143,7 @@ def _tasks(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
 
 
 def _headline(records: Iterable[Record], task: str) -> str | None:
-    """acc, or the first exact_match of a task that is generated; None: csv only."""
+    """The task's printed metric: acc, or the first exact_match; None where the csv has all."""
     metrics = {name for r in records if task in r.tasks for name in r.tasks[task].metrics}
     if "acc" in metrics or not metrics:
         return "acc"
@@ -171,7 +171,7 @@ def _speedup(stage: str) -> Column:
 
 
 def _beside(records: Sequence[Record]) -> Iterator[Column]:
-    """What stands beside our runtime's numbers, where it was measured."""
+    """Columns beside our runtime's: stock paths, roofline, energy, EEP's throughput."""
     speeds = [record.speed for record in records if record.speed]
     if any(speed.stock for speed in speeds):
         yield _over(LOOP, "decode over the expert loop", _loop)
@@ -195,7 +195,7 @@ def _beside(records: Sequence[Record]) -> Iterator[Column]:
 
 
 def _over(key: str, title: str, path: Callable[[Record], Stock | None]) -> Column:
-    """Our runtime over the baseline in one of transformers' own paths."""
+    """Column of our runtime over the baseline in one of transformers' own paths."""
     readers = [partial(_gain, path=path, bound=bound) for bound in ("speedup", "low", "high")]
     return _ratio(key, title, *readers)
 
@@ -214,8 +214,8 @@ def _fastest(record: Record) -> Stock | None:
 
 
 def _gain(record: Record, *, path: Callable[[Record], Stock | None], bound: str) -> float | None:
-    found = path(record)
-    return None if found is None else float(getattr(found.over_decode, bound))
+    stock = path(record)
+    return None if stock is None else float(getattr(stock.over_decode, bound))
 
 
 def _details(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
@@ -261,7 +261,7 @@ def _task_details(records: Iterable[Record], task: str) -> Iterator[Column]:
 
 
 def _numbers(kind: type[BaseModel], *path: str, measured: bool = False) -> Iterator[Column]:
-    """A csv column for every number of a part of the record, so that new ones appear unasked."""
+    """Columns for every number of a part of the record, so that new ones appear unasked."""
     numeric = (int, float, int | None, float | None, list[float])  # lists as their medians
     for name, info in kind.model_fields.items():
         if info.annotation in numeric:

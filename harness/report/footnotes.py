@@ -1,11 +1,11 @@
-"""What must be said below a leaderboard for its numbers to be honest."""
+"""Footnotes: the sentences below a leaderboard without which its numbers would mislead."""
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from harness.judge.ours import error_of_score
 from harness.records.protocol import Protocol
 from harness.records.record import PerplexityResult, Record, Speed, TaskResult, Throughput
 from harness.records.rows import Entry, sentence
@@ -36,23 +36,20 @@ PEAKS = {
 
 
 def guessing(result: TaskResult) -> float | None:
-    """max(chance, majority) of a task, 0..1; None for generation."""
+    """Accuracy of guessing at a task, 0..1: max(chance, majority); None for generation."""
     return max((x for x in (result.chance, result.majority) if x is not None), default=None)
 
 
 def at_chance(result: TaskResult) -> bool:
-    """Whether acc is not above `guessing` by more than two standard errors."""
+    """True if acc is not above `guessing` by more than two standard errors."""
     level, acc = guessing(result), result.metrics.get("acc")
     if level is None or acc is None:
         return False
-    stderr = result.stderr.get("acc")
-    if stderr is None:
-        stderr = math.sqrt(acc * (1 - acc) / max(result.items, 1))
-    return acc <= level + 2 * stderr
+    return acc <= level + 2 * error_of_score(result, "acc")
 
 
 def footnotes(entries: Sequence[Entry], protocol: Protocol) -> tuple[Footnote, ...]:
-    """The footnotes in the order of the columns, then those about rows."""
+    """Return the footnotes, in the order of the columns, then those about rows."""
     return (
         *_average(protocol),
         *_limit(protocol),
@@ -106,9 +103,9 @@ def _perplexity(entries: Sequence[Entry], protocol: Protocol) -> Iterator[Footno
             note = f"; {_ended(result.note)}" if result.note else "."
             text = f"windows of {result.length} tokens that do not overlap{note}"
             settings[text][entry.model, name] = None
-    for text, found in settings.items():
-        names = list(dict.fromkeys(name for _, name in found))
-        models = sorted({model for model, _ in found})
+    for text, pairs in settings.items():
+        names = list(dict.fromkeys(name for _, name in pairs))
+        models = sorted({model for model, _ in pairs})
         which = f" of {_listed(models)}" if len(settings) > 1 else ""
         columns = tuple(f"perplexity.{name}.value" for name in names)
         yield Footnote(f"Perplexity on {_listed(names)}{which}: {text}", columns)
@@ -151,6 +148,7 @@ def _speed(entries: Iterable[Entry]) -> Iterator[Footnote]:
 
 
 def _setting(record: Record, speed: Speed) -> str:
+    """The sentence about how a speed was measured."""
     environment = record.environment
     named = environment.processor if environment and speed.device == "cpu" else None
     named = environment.device if environment and speed.device != "cpu" else named
@@ -166,13 +164,12 @@ def _setting(record: Record, speed: Speed) -> str:
 
 
 def _beside(entries: Iterable[Entry]) -> Iterator[Footnote]:
-    """Of the numbers beside our runtime's: the stock paths, the roofline, the energy."""
+    """Notes on what stands beside our runtime: the stock paths, the roofline, the energy."""
     speeds = [record.speed for entry in entries for record in entry.ok if record.speed]
     paths: dict[str, None] = {}
     for speed in speeds:
-        for one in speed.stock:
-            how = f"{one.path} ({one.cache}, experts {one.experts_implementation})"
-            paths[how] = None
+        for stock in speed.stock:
+            paths[f"{stock.path} ({stock.cache}, experts {stock.experts_implementation})"] = None
     if paths:
         yield Footnote(
             "Decoding in our runtime over the baseline in transformers' own: "
@@ -204,6 +201,7 @@ def _throughput(entries: Iterable[Entry]) -> Iterator[Footnote]:
 
 
 def _asked(throughput: Throughput) -> str:
+    """The sentence about how EEP's throughput was measured."""
     source = throughput.data.partition("; sha256")[0]
     note = f" {_ended(throughput.note)}" if throughput.note else ""
     return (
@@ -230,10 +228,10 @@ def _references(entries: Iterable[Entry]) -> Iterator[Footnote]:
 
 
 def _random(entries: Iterable[Entry]) -> Iterator[Footnote]:
-    found = [e.model for e in entries if e.baseline and e.records[0].model.weights == "random"]
-    if found:
+    models = [e.model for e in entries if e.baseline and e.records[0].model.weights == "random"]
+    if models:
         yield Footnote(
-            f"The weights of {_listed(found)} were drawn at random where they ran: which experts, "
+            f"The weights of {_listed(models)} were drawn at random where they ran: which experts, "
             "layers or blocks are dropped is arbitrary, how many is the recipe's. Memory, bytes, "
             "multiply-accumulates and speed do not depend on the weights' values; tokens are "
             "routed almost evenly."
@@ -246,7 +244,7 @@ def _seeds(entries: Iterable[Entry]) -> Iterator[Footnote]:
 
 
 def _reasons(entries: Iterable[Entry]) -> Iterator[Footnote]:
-    """A row that is not ok stays, with its reason; equal reasons share a footnote."""
+    """Reasons of the rows that are not ok, which stay; equal reasons share a footnote."""
     reasons: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for entry in entries:
         for reason in _reasons_of(entry):
@@ -257,13 +255,15 @@ def _reasons(entries: Iterable[Entry]) -> Iterator[Footnote]:
 
 def _reasons_of(entry: Entry) -> list[str]:
     bad = [record for record in entry.records if record.status != "ok"]
-    found: dict[str, list[int]] = defaultdict(list)
+    seeds_of: dict[str, list[int]] = defaultdict(list)
     for record in bad:
-        found[f"{record.status.capitalize()}{{}}: {_ended(sentence(record))}"].append(record.seed)
+        seeds_of[f"{record.status.capitalize()}{{}}: {_ended(sentence(record))}"].append(
+            record.seed
+        )
     several = len(entry.records) > 1
     return [
         text.replace("{}", f" with seed {', '.join(map(str, seeds))}" if several else "", 1)
-        for text, seeds in found.items()
+        for text, seeds in seeds_of.items()
     ]
 
 

@@ -13,34 +13,32 @@ from harness.records.rows import Entry, entries, sentence
 from harness.report.board import Column, Leaderboard, Row, Value
 from harness.report.columns import AVERAGE, DELTA, KEPT, accuracy, columns
 from harness.report.footnotes import footnotes, guessing
-from harness.report.tables import render
 from harness.report.tables.text import printed
 
-__all__ = ["LEVEL", "Leaderboard", "leaderboard", "render"]
-
 LEVEL = "max(chance, majority)"
-"""Name of the row with what guessing gets."""
+"""Name of the row of guessing."""
 
 
 def leaderboard(
     records: Sequence[Record], protocol: Protocol, order: Sequence[str] | None = None
 ) -> Leaderboard:
-    """One row per model and recipe, its seeds averaged.
+    """Return the leaderboard: one row per model and recipe, its seeds averaged.
 
     Args:
-        records: Of one protocol, in any order, whatever their status.
-        protocol: The one that the records were made under.
+        records: Records of one protocol, in any order, whatever their status.
+        protocol: The protocol that the records were made under.
         order: Row names as the suite lists them; the others follow by name.
 
     Raises:
         UserError: a record of another protocol, or two records for one row and seed.
     """
-    found = entries(records, protocol, order or ())
+    grouped = entries(records, protocol, order or ())
     table = columns(records, protocol)
     rows: list[Row] = []
-    for _, group in groupby(found, key=lambda entry: entry.model):
+    for _, group in groupby(grouped, key=lambda entry: entry.model):
         rows += _section(tuple(group), table, protocol)
-    return Leaderboard(_caption(records, protocol), table, tuple(rows), footnotes(found, protocol))
+    notes = footnotes(grouped, protocol)
+    return Leaderboard(_caption(records, protocol), table, tuple(rows), notes)
 
 
 def _caption(records: Iterable[Record], protocol: Protocol) -> str:
@@ -63,12 +61,12 @@ def _section(group: Sequence[Entry], table: Sequence[Column], protocol: Protocol
 
 
 def _levels(group: Sequence[Entry], protocol: Protocol) -> dict[str, Value]:
-    """The same for every row of a model, because the items are the same."""
+    """Accuracies of guessing, the same for every row of a model: the items are the same."""
     results: dict[str, TaskResult] = {}
     for record in (record for entry in group for record in entry.ok):
         results = {**record.tasks, **results}
-    found = {task: guessing(results[task]) for task in protocol.tasks if task in results}
-    levels = {task: level for task, level in found.items() if level is not None}
+    guesses = {task: guessing(results[task]) for task in protocol.tasks if task in results}
+    levels = {task: level for task, level in guesses.items() if level is not None}
     values = {accuracy(task): Value(level) for task, level in levels.items()}
     if protocol.average and all(task in levels for task in protocol.average):
         values[AVERAGE] = Value(statistics.fmean(levels[task] for task in protocol.average))
@@ -120,7 +118,7 @@ def _against(row: Row, base: Row, table: Sequence[Column]) -> Row:
 
 
 def _best(rows: Sequence[Row], table: Sequence[Column]) -> Mapping[str, set[tuple[str, str]]]:
-    """Column key to the ids of the best of at least two rows; equal as printed is a tie."""
+    """Ids of the best of at least two rows, by column key; equal as printed is a tie."""
     candidates = [row for row in rows if row.kind == "method" and row.status == "ok"]
     best: dict[str, set[tuple[str, str]]] = {}
     for column in table:

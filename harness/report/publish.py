@@ -1,4 +1,4 @@
-"""The tables and plots that follow from a results folder."""
+"""Leaderboards and figures that are written beside the records of a results folder."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 from harness.records.store import Store, no_space
 
 if TYPE_CHECKING:
-    from harness.report.leaderboard import Leaderboard
+    from harness.report.board import Leaderboard
 
-
-FORMATS = ("md", "csv", "tex")
+PUBLISHED_FORMATS = ("md", "csv", "tex")
+"""Formats in which a leaderboard is written beside its records."""
 
 
 def publish(store: Store) -> Leaderboard:
-    """Write the leaderboard and the plots that follow from the records."""
-    from harness.report.figures.draw import draw
+    """Write the leaderboard and the figures that follow from the records, and return it."""
+    from harness.report.figures.canvas import draw
     from harness.report.figures.paper import judged
     from harness.report.tables import render
 
     board = board_of(store)
-    for form in FORMATS:
+    for form in PUBLISHED_FORMATS:
         store.put(store.folder / f"leaderboard.{form}", render(board, form).encode())
     with no_space(store.folder):
         draw(store.planned(), store.plan().protocol, store.folder, judged(store))
@@ -28,7 +28,7 @@ def publish(store: Store) -> Leaderboard:
 
 
 def board_of(store: Store) -> Leaderboard:
-    """The leaderboard of the cells that ran last in a results folder."""
+    """Return the leaderboard of the cells that ran last in a results folder."""
     from harness.report.leaderboard import leaderboard
 
     plan = store.plan()

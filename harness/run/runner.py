@@ -29,7 +29,7 @@ from harness.run.progress import Progress, gist
 from harness.run.room import check_room
 
 if TYPE_CHECKING:
-    from harness.report.leaderboard import Leaderboard
+    from harness.report.board import Leaderboard
 
 
 @dataclass

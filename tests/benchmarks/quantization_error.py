@@ -27,7 +27,7 @@ from harness.model.files.opening import open_model
 from harness.model.view import MoEModel
 from tests.benchmarks.held_out import layer_errors, matrix_errors
 
-MODELS = ("reference/mixtral", "reference/qwen2-moe", "reference/deepseek-v2")
+REFERENCES = ("reference/mixtral", "reference/qwen2-moe", "reference/deepseek-v2")
 SEQUENCES, LENGTH, BATCH = 64, 256, 8
 OPTIONS = {"bits": 4, "group": 32}
 Objective = dict[int, dict[str, float]]
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--record", metavar="DIR", type=Path, help="write the results as JSON")
     asked = parser.parse_args()
     found: dict[str, dict[str, Any]] = {}
-    for ref in MODELS:
+    for ref in REFERENCES:
         for name in asked.methods:
             found.setdefault(ref, {})[name] = measure(ref, name)
             print(ref, name, json.dumps(found[ref][name]), flush=True)  # noqa: T201 - its purpose

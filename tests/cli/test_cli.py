@@ -210,12 +210,12 @@ def test_packed_records_are_shown_and_tabled_as_loose_ones(moebench: Run, tmp_pa
     cell = results(tmp_path / "results")
     verbs = (("show", cell.id, "--json"), ("leaderboard", "mine", "--format", "csv"))
     loose = [moebench(*verb).stdout for verb in verbs]
-    packed = moebench("pack", "mine")
-    assert packed.returncode == 0
-    assert packed.stderr == "Packed 1 records of results/mine.\n"
+    archived = moebench("archive", "mine")
+    assert archived.returncode == 0
+    assert archived.stderr == "Archived 1 records of results/mine.\n"
     assert not (tmp_path / "results/mine/records").exists()
     assert [moebench(*verb).stdout for verb in verbs] == loose
-    nowhere = moebench("pack", "theirs")
+    nowhere = moebench("archive", "theirs")
     assert nowhere.returncode == 2
     assert (
         nowhere.stderr == "moebench: results/theirs: no results here. Run 'moebench run' first.\n"

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
+from harness.intervals import student_reach
 from harness.records.record import Record
 from harness.report.columns import average
 from tests.documents.markdown import MINUS, MISSING, signed, table
 from tests.documents.suites import machine, store
 
 SUITE = "ordering"
-MODELS = {"reference/mixtral": "Mixtral", "reference/qwen2-moe": "Qwen2-MoE"}
+NAMES = {"reference/mixtral": "Mixtral", "reference/qwen2-moe": "Qwen2-MoE"}
 ROWS = {
     "baseline": "baseline",
     "random 25 %": "random 25 %",
@@ -92,11 +92,11 @@ def means() -> str:
     rows = []
     for row, name in ROWS.items():
         cells = [name]
-        for model in MODELS:
+        for model in NAMES:
             records = _records()[model].get(row, {})
             cells += _cells(records) if records else [MISSING, MISSING]
         rows.append(cells)
-    header = ["recipe", *(text for name in MODELS.values() for text in (name, "WikiText2"))]
+    header = ["recipe", *(text for name in NAMES.values() for text in (name, "WikiText2"))]
     return f"{machine(SUITE)}\n\n{table(header, rows)}\n\n{_left()}"
 
 
@@ -104,15 +104,15 @@ def differences() -> str:
     """Every claim with its difference on both models, and whether it holds."""
     rows = []
     for claim in CLAIMS:
-        apart = {model: paired(claim, model, accuracy) for model in MODELS}
+        apart = {model: paired(claim, model, accuracy) for model in NAMES}
         cells = [_points(claim, model, difference) for model, difference in apart.items()]
         verdicts = [
             f"{name}: {difference.verdict}"
-            for model, name in MODELS.items()
+            for model, name in NAMES.items()
             if (difference := apart[model])
         ]
         rows.append([claim.name, *cells, "; ".join(verdicts)])
-    header = ["order", *(f"{name}, points" for name in MODELS.values()), "verdict"]
+    header = ["order", *(f"{name}, points" for name in NAMES.values()), "verdict"]
     return f"{table(header, rows, left=(0, 3))}\n\n{_perplexity()}"
 
 
@@ -127,17 +127,13 @@ def paired(claim: Claim, model: str, read: Callable[[Record], float]) -> Mean | 
 
 def interval(values: Sequence[float]) -> Mean:
     """Return the mean of at least two numbers with its 95 % interval by the t distribution."""
-    from scipy.stats import t
-
-    n = len(values)
-    reach = float(t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
-    return Mean(statistics.fmean(values), reach)
+    return Mean(statistics.fmean(values), student_reach(values))
 
 
 @cache
 def _records() -> Mapping[str, Mapping[str, Mapping[int, Record]]]:
     """The records by model, the page's row, and seed."""
-    records: dict[str, dict[str, dict[int, Record]]] = {model: {} for model in MODELS}
+    records: dict[str, dict[str, dict[int, Record]]] = {model: {} for model in NAMES}
     for record in store(SUITE).planned():
         row = record.row.removesuffix(" (Mixtral)").removesuffix(" (Qwen)")
         records[record.model.ref].setdefault(row, {})[record.seed] = record
@@ -180,7 +176,7 @@ def _points(claim: Claim, model: str, difference: Mean | None) -> str:
 def _left() -> str:
     """The share of the experts' parameters that the recipe P + D removes."""
     shares = []
-    for model, name in MODELS.items():
+    for model, name in NAMES.items():
         rows = _records()[model]
         (whole,), left = rows["baseline"].values(), rows["P 25 % + D"][0]
         assert whole.size is not None
@@ -193,7 +189,7 @@ def _left() -> str:
 def _perplexity() -> str:
     """The one order of perplexities that is not that of the accuracies."""
     apart = []
-    for model, name in MODELS.items():
+    for model, name in NAMES.items():
         ours, theirs = (_records()[model][row] for row in ("P 50 %", "frequency 50 %"))
         ratios = [_perplexity_of(ours[seed]) / _perplexity_of(theirs[seed]) for seed in ours]
         rise = interval([100 * (ratio - 1) for ratio in ratios])

@@ -74,7 +74,7 @@ def test_three_orders_do_not_hold() -> None:
     differences = {
         (claim.name, name): orders.paired(claim, model, orders.accuracy)
         for claim in orders.CLAIMS
-        for model, name in orders.MODELS.items()
+        for model, name in orders.NAMES.items()
     }
     fails = [key for key, mean in differences.items() if mean and "not" in mean.verdict]
     assert fails == [

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.judge.verdict import MODELS, Verdict, Verdicts, verdicts
+from harness.judge.verdict import PAPER_MODELS, Verdict, Verdicts, verdicts
 from harness.papers.published import tables
 from harness.records.protocol import Protocol
 from harness.records.record import Record
-from harness.report.tables.verdict import FORMATS, verdict_table
+from harness.report.tables.verdict import VERDICT_FORMATS, verdict_table
 from tests.records.made_up import record, store
 
 SEVEN = (
@@ -40,20 +40,20 @@ Judge = Callable[..., Verdicts]
 
 @pytest.fixture
 def judge(tmp_path: Path) -> Judge:
-    def judged(suite: str, records: Sequence[Record], protocol: Protocol, **more: Any) -> Verdicts:
-        found = [(made, ()) for made in records]
-        return verdicts(store(tmp_path / "mine", protocol, found, suite=suite, **more))
+    def judge(suite: str, records: Sequence[Record], protocol: Protocol, **more: Any) -> Verdicts:
+        without_items = [(record, ()) for record in records]
+        return verdicts(store(tmp_path / "mine", protocol, without_items, suite=suite, **more))
 
-    return judged
+    return judge
 
 
 def protocol(**fields: Any) -> Protocol:
     return Protocol.model_validate({"tasks": SEVEN, "average": SEVEN, "perplexity": (), **fields})
 
 
-def pick(found: Verdicts, model: str, method: str, column: str) -> Verdict:
+def pick(judged: Verdicts, model: str, method: str, column: str) -> Verdict:
     [verdict] = [
-        v for v in found.found if (v.model, v.method, v.column.name) == (model, method, column)
+        v for v in judged.verdicts if (v.model, v.method, v.column.name) == (model, method, column)
     ]
     return verdict
 
@@ -64,8 +64,8 @@ def test_within_our_error_is_reproduced_and_beyond_it_differs(judge: Judge) -> N
     apart_and_outcome = {0.0295: "reproduced", 0.031: "differs", -0.028: "reproduced"}
     for apart, outcome in {**apart_and_outcome, -0.0295: "differs"}.items():
         scores = {**BASELINE, "openbookqa": 0.35 + apart}
-        found = judge(TABLE1, [record("baseline", scores, protocol=frozen)], frozen)
-        verdict = pick(found, "8x7B", "baseline", "OBQA")
+        judged = judge(TABLE1, [record("baseline", scores, protocol=frozen)], frozen)
+        verdict = pick(judged, "8x7B", "baseline", "OBQA")
         assert verdict.outcome == outcome, apart
         assert verdict.difference == pytest.approx(100 * apart)
         acc = scores["openbookqa"]
@@ -74,16 +74,16 @@ def test_within_our_error_is_reproduced_and_beyond_it_differs(judge: Judge) -> N
 
 def test_every_number_of_the_table_has_a_verdict(judge: Judge) -> None:
     frozen = protocol()
-    found = judge(TABLE1, [record("baseline", BASELINE, protocol=frozen)], frozen)
-    assert len(found.found) == 15 * 9
-    average = pick(found, "8x7B", "baseline", "Average")
+    judged = judge(TABLE1, [record("baseline", BASELINE, protocol=frozen)], frozen)
+    assert len(judged.verdicts) == 15 * 9
+    average = pick(judged, "8x7B", "baseline", "Average")
     assert average.outcome == "reproduced"
     assert average.ours == pytest.approx(67.53, abs=0.01)
-    assert pick(found, "8x7B", "baseline", "Params").outcome == "reproduced"
-    assert pick(found, "8x7B", "P", "RTE").outcome == "not run"
-    assert pick(found, "8x7B", "P+D", "RTE").why == "the suite has no such row"
-    assert pick(found, "Qwen", "P", "RTE").outcome == "not run"
-    assert "9 reproduced, 0 differs, 0 not comparable, 126 not run" in found.summary()
+    assert pick(judged, "8x7B", "baseline", "Params").outcome == "reproduced"
+    assert pick(judged, "8x7B", "P", "RTE").outcome == "not run"
+    assert pick(judged, "8x7B", "P+D", "RTE").why == "the suite has no such row"
+    assert pick(judged, "Qwen", "P", "RTE").outcome == "not run"
+    assert "9 reproduced, 0 differs, 0 not comparable, 126 not run" in judged.summary()
 
 
 def test_expert_parameters_removed_are_counted(judge: Judge) -> None:
@@ -115,10 +115,10 @@ def test_zeros_are_no_parameters_removed(judge: Judge) -> None:
 def test_a_reference_model_is_never_compared(judge: Judge) -> None:
     frozen = protocol()
     records = [record("baseline", BASELINE, protocol=frozen, ref="reference/mixtral")]
-    found = judge(TABLE1, records, frozen)
-    mine = [v for v in found.found if (v.model, v.method) == ("8x7B", "baseline")]
+    judged = judge(TABLE1, records, frozen)
+    mine = [v for v in judged.verdicts if (v.model, v.method) == ("8x7B", "baseline")]
     assert {(v.outcome, v.why) for v in mine} == {("not comparable", "reference model")}
-    assert pick(found, "8x7B", "baseline", "RTE").ours == pytest.approx(70.4)
+    assert pick(judged, "8x7B", "baseline", "RTE").ours == pytest.approx(70.4)
 
 
 def test_another_model_of_the_family_is_not_the_papers(judge: Judge) -> None:
@@ -146,8 +146,8 @@ def test_what_stands_in_the_way_is_named(
 ) -> None:
     frozen = protocol(**fields)
     scores = {task: BASELINE[task] for task in frozen.tasks}
-    found = judge(TABLE1, [record("baseline", scores, protocol=frozen)], frozen)
-    verdict = pick(found, "8x7B", "baseline", column)
+    judged = judge(TABLE1, [record("baseline", scores, protocol=frozen)], frozen)
+    verdict = pick(judged, "8x7B", "baseline", column)
     assert verdict.outcome == "not comparable"
     assert verdict.why.startswith(why)
 
@@ -167,13 +167,13 @@ def test_an_erratum_is_judged_by_the_corrected_number(judge: Judge) -> None:
         scores = {**BASELINE, "arc_challenge": acc}
         ref = "deepseek-ai/DeepSeek-V2-Lite"
         mine = record("decomposed", scores, protocol=frozen, ref=ref, family="deepseek_v2")
-        found = judge(suite, [mine], frozen)
-        verdict = pick(found, "DeepSeek", "D+F", "ARC-c")
+        judged = judge(suite, [mine], frozen)
+        verdict = pick(judged, "DeepSeek", "D+F", "ARC-c")
         assert (verdict.outcome, verdict.corrected) == (outcome, Decimal("39.68"))
         # The Qwen row of the same name is another family's.
-        assert pick(found, "Qwen", "D+F", "ARC-c").why == "the suite has no such row"
+        assert pick(judged, "Qwen", "D+F", "ARC-c").why == "the suite has no such row"
         for form in ("terminal", "md"):
-            text = verdict_table(found, form, width=160)
+            text = verdict_table(judged, form, width=160)
             assert "69.68 [39.68]" in text
             assert "Erratum: DeepSeek D+F, ARC-c" in text
 
@@ -188,9 +188,9 @@ def test_rows_of_one_name_are_told_apart_by_their_settings(judge: Judge) -> None
     published = { method = "EEP", Params = 50 }
     """
     frozen = protocol()
-    found = judge(suite, [record("half", BASELINE, protocol=frozen)], frozen)
-    assert pick(found, "8x7B", "EEP, Params 50", "RTE").row == "half"
-    assert pick(found, "8x7B", "EEP, Params 25", "RTE").outcome == "not run"
+    judged = judge(suite, [record("half", BASELINE, protocol=frozen)], frozen)
+    assert pick(judged, "8x7B", "EEP, Params 50", "RTE").row == "half"
+    assert pick(judged, "8x7B", "EEP, Params 25", "RTE").outcome == "not run"
 
 
 def test_metrics_are_the_tables_and_two_baselines_may_stand_for_ours(judge: Judge) -> None:
@@ -211,16 +211,16 @@ def test_metrics_are_the_tables_and_two_baselines_may_stand_for_ours(judge: Judg
         record("baseline", BASELINE, protocol=frozen, norm=norm),
         record("drop", lower, protocol=frozen, norm={t: a - 0.01 for t, a in norm.items()}),
     ]
-    found = judge(suite, records, frozen)
+    judged = judge(suite, records, frozen)
     for method in ("baseline (ours, EEP)", "baseline (He et al.)"):
-        assert pick(found, "8x7B", method, "ARC-c").ours == pytest.approx(59.81)
-    lost = pick(found, "8x7B", "E2/8", "Δ")
+        assert pick(judged, "8x7B", method, "ARC-c").ours == pytest.approx(59.81)
+    lost = pick(judged, "8x7B", "E2/8", "Δ")
     assert lost.ours == pytest.approx(1.0)
     assert lost.outcome == "differs"
     missing = judge(suite, [record("baseline", BASELINE, protocol=frozen)], frozen)
     verdict = pick(missing, "8x7B", "baseline (He et al.)", "ARC-c")
     assert (verdict.outcome, verdict.ours) == ("not comparable", None)
-    memory = pick(found, "8x7B", "E2/8", "Mem")
+    memory = pick(judged, "8x7B", "E2/8", "Mem")
     assert (memory.outcome, memory.why[:8]) == ("not comparable", "hardware")
 
 
@@ -230,8 +230,8 @@ def test_perplexities_of_an_unknown_protocol_stand_side_by_side(judge: Judge) ->
     published = { table = "moe-i2.table3" }
     """
     frozen = protocol(perplexity=("wikitext2", "wikitext2-128"))
-    found = judge(suite, [record("baseline", BASELINE, protocol=frozen, perplexity=6.24)], frozen)
-    verdict = pick(found, "8x7B", "baseline", "WikiText2")
+    judged = judge(suite, [record("baseline", BASELINE, protocol=frozen, perplexity=6.24)], frozen)
+    verdict = pick(judged, "8x7B", "baseline", "WikiText2")
     assert verdict.why == "perplexity protocol unknown; ours is wikitext2-128"
     assert (verdict.outcome, verdict.ours) == ("not comparable", 6.24)
 
@@ -255,12 +255,12 @@ def test_bounds_and_rounded_numbers(judge: Judge) -> None:
                 "r = 6", {t: a - 0.029 for t, a in whole.items()}, protocol=frozen, parameters=kept
             ),
         ]
-        found = judge(suite, records, frozen)
-        lost = pick(found, "8x7B", "pruning, Kept 6", "Lost")
+        judged = judge(suite, records, frozen)
+        lost = pick(judged, "8x7B", "pruning, Kept 6", "Lost")
         assert lost.outcome == "reproduced"
         assert lost.ours == pytest.approx(2.9)
-        assert pick(found, "8x7B", "pruning, Kept 6", "Removed").outcome == outcome
-        assert pick(found, "8x7B", "pruning, Kept 6", "Speedup").outcome == "not comparable"
+        assert pick(judged, "8x7B", "pruning, Kept 6", "Removed").outcome == outcome
+        assert pick(judged, "8x7B", "pruning, Kept 6", "Speedup").outcome == "not comparable"
 
 
 def test_seeds_are_averaged_and_their_spread_counts(judge: Judge) -> None:
@@ -286,16 +286,16 @@ def test_a_refusal_is_said(judge: Judge) -> None:
 
 def test_the_csv_has_every_number_unrounded(judge: Judge) -> None:
     frozen = protocol()
-    found = judge(TABLE1, [record("baseline", BASELINE, protocol=frozen)], frozen)
-    rows = list(csv.DictReader(io.StringIO(verdict_table(found, "csv"))))
-    assert len(rows) == len(found.found)
+    judged = judge(TABLE1, [record("baseline", BASELINE, protocol=frozen)], frozen)
+    rows = list(csv.DictReader(io.StringIO(verdict_table(judged, "csv"))))
+    assert len(rows) == len(judged.verdicts)
     [rte] = [r for r in rows if (r["model"], r["row"], r["column"]) == ("8x7B", "baseline", "RTE")]
     assert (rte["printed"], rte["verdict"]) == ("70.40", "reproduced")
     assert float(rte["ours"]) == pytest.approx(70.4)
     assert float(rte["stderr"]) > 0
     with pytest.raises(UserError, match="Did you mean 'csv'"):
-        verdict_table(found, "cvs")
-    assert {"terminal", "md", "csv"} == set(FORMATS)
+        verdict_table(judged, "cvs")
+    assert {"terminal", "md", "csv"} == set(VERDICT_FORMATS)
 
 
 def test_a_suite_without_a_table_has_no_verdict(judge: Judge) -> None:
@@ -313,4 +313,4 @@ def test_nothing_run_is_said(tmp_path: Path) -> None:
 
 def test_every_published_model_is_known_or_no_model() -> None:
     named = {name for table in tables().values() for name in table.models.values()}
-    assert named - MODELS.keys() == {"the models that were quantized, not named one by one"}
+    assert named - PAPER_MODELS.keys() == {"the models that were quantized, not named one by one"}

@@ -30,12 +30,12 @@ from harness.model.families.family import FAMILIES
 from harness.model.files.artifact import load, save
 from harness.model.quantized.scheme import Scheme
 from harness.model.view import Block, MoEModel
-from methods.awq.awq import AWQ
-from methods.awq.clip import clipped
-from methods.awq.groups import groups
-from methods.awq.scale import Scales
-from methods.awq.scale_search import candidates, search
-from methods.rtn import RTN
+from methods.quantization.awq.awq import AWQ
+from methods.quantization.awq.clip import clipped
+from methods.quantization.awq.groups import groups
+from methods.quantization.awq.scale import Scales
+from methods.quantization.awq.scale_search import candidates, search
+from methods.quantization.rtn import RTN
 from tests.models import from_config, tiny_config
 
 Tiny = Callable[..., MoEModel]

@@ -15,6 +15,7 @@ from harness.calibration.statistics.outputs import Outputs
 from harness.calibration.statistics.routing import RouterMass
 from harness.calibration.statistics.subset_losses import SubsetLosses
 from harness.calibration.walk import Calibration, LiveBlock
+from harness.errors import Refused
 from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.edits import DropMoE, KeepExperts
@@ -81,13 +82,25 @@ def test_global_expert_drop_empties_layers_and_lowers_top_k(
         def update(self, seen: object) -> None:
             pass
 
-    monkeypatch.setattr("methods.expert_drop.RouterMass", Planted)
+    monkeypatch.setattr("methods.experts.expert_drop.RouterMass", Planted)
     step = BoundStep(build("expert-drop", {"keep": 3, "scope": "global"}), calibration())
     compress(model, [step])
     assert model.edits[0] == DropMoE(block=0)
     assert model.edits[1] == KeepExperts(block=1, experts=(5,))
     assert [len(block.experts) for block in model.blocks] == [0, 1, 5, 6]
     assert model.blocks[1].top_k == 1
+
+
+def test_skipping_leaves_layers_that_choose_one_expert(tiny: Tiny, calibration: Calibrate) -> None:
+    model = tiny("mixtral")
+    model.apply(KeepExperts(block=2, experts=(4,)))
+    compress(model, [BoundStep(build("eep-skip", {}), calibration())])
+    assert [block.beta is not None for block in model.blocks] == [True, True, False, True]
+    single = tiny("mixtral")
+    for block in single.blocks:
+        single.apply(KeepExperts(block=block.index, experts=(4,)))
+    with pytest.raises(Refused, match="mixtral chooses one expert per token: there is none to"):
+        compress(single, [BoundStep(build("eep-skip", {}), calibration())])
 
 
 def test_random_follows_its_seed(tiny: Tiny, calibration: Calibrate) -> None:

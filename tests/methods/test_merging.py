@@ -17,10 +17,11 @@ from harness.calibration.walk import Calibration
 from harness.errors import Refused
 from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
-from harness.model.edits import KeepExperts, MergeExperts
+from harness.model.editing.surgery import Routing
+from harness.model.edits import Edit, KeepExperts, MergeExperts, SetWeights, SkipExperts
 from harness.model.view import MoEModel
-from methods.hc_smoe import clusters
-from methods.m_smoe import dominant
+from methods.experts.hc_smoe import clusters
+from methods.experts.m_smoe import dominant
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]
@@ -115,9 +116,13 @@ def test_mean_outputs_are_over_all_valid_tokens(tiny: Tiny, calibration: Calibra
             torch.testing.assert_close(mean[expert].float(), y.mean(0), atol=1e-5, rtol=1e-4)
 
 
-def test_router_similarity_is_the_cosine_of_the_logits(tiny: Tiny, calibration: Calibrate) -> None:
+@pytest.mark.parametrize("router", ["rows", "mask", "preserve"])
+def test_router_similarity_is_the_cosine_of_the_logits(
+    router: Routing, tiny: Tiny, calibration: Calibrate
+) -> None:
     model = tiny("mixtral")
-    model.apply(KeepExperts(block=0, experts=(0, 2, 5)))
+    numbers = [0, 2, 5]
+    model.apply(KeepExperts(block=0, experts=tuple(numbers), router=router))
     kept: list[Tensor] = []
     with torch.no_grad():
         block = next(iter(calibration(padded=True).walk(model)))
@@ -126,8 +131,8 @@ def test_router_similarity_is_the_cosine_of_the_logits(tiny: Tiny, calibration: 
         hook.remove()
     masks = [batch["attention_mask"].flatten() for batch in calibration(padded=True).batches()]
     z = torch.cat([one[mask] for one, mask in zip(kept, masks, strict=True)]).double()
+    z = z if router == "rows" else z[:, numbers]  # the other routers keep all rows
     wanted = torch.nn.functional.cosine_similarity(z.T[:, None], z.T[None], dim=-1)
-    numbers = [0, 2, 5]
     torch.testing.assert_close(cosines[numbers][:, numbers], wanted)
     assert not cosines[[1, 3, 4]].any()
 
@@ -155,6 +160,7 @@ def test_a_group_without_tokens_is_averaged_evenly(
 ) -> None:
     model = merged(tiny("mixtral"), calibration(sequences=0), name, keep=3)
     base = tiny("mixtral")
+    assert len(model.edits) == 4
     for edit in model.edits:
         assert isinstance(edit, MergeExperts)
         group = max(edit.groups, key=len)
@@ -163,10 +169,44 @@ def test_a_group_without_tokens_is_averaged_evenly(
         torch.testing.assert_close(ours, theirs.mean(0))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_merging_twice_is_refused(name: str, tiny: Tiny, calibration: Calibrate) -> None:
+def test_m_smoe_compares_single_rows(tiny: Tiny, calibration: Calibrate) -> None:
     model = merged(tiny("mixtral"), calibration(), "hc-smoe", keep=4)
-    with pytest.raises(Refused, match=f"block 0 is merged or skips experts; use {name} first"):
-        merged(model, calibration(), name, keep=2)
+    with pytest.raises(Refused, match="block 0 has merged experts, to which several rows of the"):
+        merged(model, calibration(), "m-smoe", keep=2)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        KeepExperts(block=1, experts=(0, 1, 3, 5), router="mask"),
+        KeepExperts(block=1, experts=(0, 1, 3, 5), router="preserve"),
+        MergeExperts(
+            block=1, groups=((0, 4), (1,), (2, 3), (5,)), weights=((1, 1), (1,), (2, 3), (1,))
+        ),
+        SkipExperts(block=1, beta=0.5),
+    ],
+    ids=["masked", "preserved", "merged", "skipping"],
+)
+def test_hc_smoe_merges_like_experts_of_any_router(
+    edit: Edit, family: str, tiny: Tiny, calibration: Calibrate
+) -> None:
+    """Two experts with the same weights become one, and the model gives what it gave."""
+    model = tiny(family)
+    model.apply(edit)
+    for block in model.moe_blocks():
+        first, *_, last = block.experts
+        copies = {
+            f"experts.{last}.{role}": block.weight(f"experts.{first}.{role}").clone()
+            for role in ("gate", "up", "down")
+        }
+        model.apply(SetWeights.of(block.index, copies))
+    before, counts = logits(model.lm), [len(block.experts) for block in model.moe_blocks()]
+    merged(model, calibration(), "hc-smoe", ratio=0.2)
+    assert [len(block.experts) for block in model.moe_blocks()] == [n - 1 for n in counts]
+    torch.testing.assert_close(logits(model.lm), before, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_more_experts_than_there_are(name: str, tiny: Tiny, calibration: Calibrate) -> None:
     with pytest.raises(Refused, match="keep = 7: block 0 has only 6 experts"):
         merged(tiny("mixtral"), calibration(), name, keep=7)

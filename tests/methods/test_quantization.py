@@ -19,7 +19,7 @@ from harness.method.registry import build
 from harness.model.edits import QuantizeWeights, SetWeights
 from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
-from methods.gptq.gptq import GPTQ
+from methods.quantization.gptq.gptq import GPTQ
 from tests.benchmarks.held_out import layer_errors, matrix_errors
 
 Tiny = Callable[..., MoEModel]
@@ -276,7 +276,9 @@ def test_what_cannot_be_quantized(tiny: Tiny, calibration: Calibrate) -> None:
 def test_a_dense_model(tiny: Tiny, calibration: Calibrate) -> None:
     model = tiny("llama")
     notes, _ = run(model, calibration(), "gptq", group=32, min_tokens=1)
-    assert all(one["ours"] < one["rtn"] for one in notes["quantization.error"].values())
+    errors = notes["quantization.error"].values()
+    assert errors
+    assert all(one["ours"] < one["rtn"] for one in errors)
     names = {name for edit in model.edits for name in edit.matrices}  # type: ignore[attr-defined]
     assert names == {"dense.gate", "dense.up", "dense.down"}
 

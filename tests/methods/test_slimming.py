@@ -18,7 +18,7 @@ from harness.method.registry import build
 from harness.method.sparsity import below, lowest
 from harness.model.edits import LowRank, SetWeights
 from harness.model.view import MoEModel
-from methods.wanda import by_mass
+from methods.sparsity.wanda import by_mass
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

@@ -11,7 +11,7 @@ from torch import Tensor
 from harness.errors import Refused
 from harness.method.inverse import inverse_factor
 from harness.method.sparsity import below
-from methods.sparsegpt import SparseGPT
+from methods.sparsity.sparsegpt import SparseGPT
 
 
 def correlated(tokens: int, inputs: int) -> Tensor:

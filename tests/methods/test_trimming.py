@@ -120,7 +120,7 @@ def test_global_rescoring_drops_a_layer_with_its_last_expert(
         def update(self, seen: Any) -> None:
             pass
 
-    monkeypatch.setattr("methods.expert_drop.RouterMass", Planted)
+    monkeypatch.setattr("methods.experts.expert_drop.RouterMass", Planted)
     model, _ = run(
         tiny("mixtral"), calibration(), "expert-drop", keep=4, scope="global", rescore=True
     )

@@ -130,10 +130,16 @@ def same(one: Path, other: Path, ids: Tensor) -> None:
         assert (one / name).read_text() == (other / name).read_text()
 
 
-# Every recipe on one family, and what reads and changes most on the others.
+# Every recipe on one family, and what reads and changes most on the others; the rest when asked.
 CASES = [
-    *((name, "qwen2_moe") for name in RECIPES),
-    *itertools.product(("wanda, eep, wanda", "svd-llm"), ("deepseek_v2", "mixtral")),
+    pytest.param(
+        name,
+        family,
+        marks=()
+        if family == "qwen2_moe" or name in ("wanda, eep, wanda", "svd-llm")
+        else pytest.mark.long,
+    )
+    for name, family in itertools.product(RECIPES, ("qwen2_moe", "deepseek_v2", "mixtral"))
 ]
 
 

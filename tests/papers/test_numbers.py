@@ -7,7 +7,7 @@ import sys
 from decimal import Decimal
 from statistics import mean
 
-from harness.papers.published import Row, Table, load, papers, tables
+from harness.papers.published import PrintedRow, PrintedTable, load, papers, tables
 
 TABLES = tables()
 HALF_UNIT = Decimal("0.005")
@@ -24,17 +24,17 @@ each is within 0.005 of what the authors averaged, and so is their mean, and the
 once more."""
 
 
-def name(table: Table, row: Row) -> tuple[str, str, str, str]:
+def name(table: PrintedTable, row: PrintedRow) -> tuple[str, str, str, str]:
     """Names a row of the tables that have a setting or a share beside model and method."""
     setting = row.printed.get("Params", row.printed.get("Rank", row.printed.get("Mem")))
     return (table.key, row.model, row.method, str(setting))
 
 
-def accuracies(table: Table) -> list[str]:
+def accuracies(table: PrintedTable) -> list[str]:
     return [c.name for c in table.columns.values() if c.metric in ("acc", "acc_norm")]
 
 
-def distance(table: Table, numbers: dict[str, Decimal]) -> Decimal:
+def distance(table: PrintedTable, numbers: dict[str, Decimal]) -> Decimal:
     """Of the average from the mean of the row's accuracies."""
     return abs(numbers["Average"] - mean(numbers[task] for task in accuracies(table)))
 
@@ -97,13 +97,13 @@ def test_the_printed_values_of_the_errata_break_the_average() -> None:
 
 
 def test_the_errata_carry_both_values() -> None:
-    found = {
+    errata = {
         (key, e.row.model, e.row.method, e.column, str(e.printed), str(e.corrected))
         for key, table in TABLES.items()
         for e in table.errata
         if e.reason
     }
-    assert found == {
+    assert errata == {
         ("moe-i2.table5", "DeepSeek", "D+F", "ARC-c", "69.68", "39.68"),
         ("moe-i2.table9", "8x7B", "P", "Average", "69.02", "69.20"),
         ("moe-i2.table9", "8x7B", "L8/32", "Average", "65.42", "65.48"),
@@ -172,13 +172,13 @@ def test_bounds_keep_their_relation() -> None:
     block_drop = TABLES["c-moe.headline"].rows[3]
     assert block_drop.printed["Performance kept"] == 92
     assert block_drop.relations == {"Performance kept": ">"}
-    found = {
+    bounds = {
         (row.relations[column], str(row.printed[column]))
         for table in (TABLES["eep.headline"], TABLES["c-moe.expert-drop"])
         for row in table.rows
         for column in row.relations
     }
-    assert found == {
+    assert bounds == {
         ("≈", "24"), ("≈", "2.9"), ("≈", "48"), ("≈", "7.1"), ("≤", "1.33"), ("<", "1"),
     }  # fmt: skip
 

@@ -46,9 +46,9 @@ from harness.peers.workers.peer_job import (
     same,
     write_blocks,
 )
-from methods.gptqmodel import GPTQModel
-from methods.llm_compressor import LLMCompressor
-from methods.rtn import RTN
+from methods.quantization.gptqmodel import GPTQModel
+from methods.quantization.llm_compressor import LLMCompressor
+from methods.quantization.rtn import RTN
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

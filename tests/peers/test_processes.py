@@ -17,7 +17,7 @@ from harness.method.recipe import BoundStep, compress
 from harness.model.view import MoEModel
 from harness.peers import worker_process
 from harness.peers.peer import GPTQMODEL, LLM_COMPRESSOR
-from methods.gptqmodel import GPTQModel
+from methods.quantization.gptqmodel import GPTQModel
 
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]

@@ -1,4 +1,4 @@
-"""The packed form of a results folder: read as the loose one, written over it, damage in words."""
+"""A results folder archived: read as a loose one, written over it, damage in words."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def full(store: Store, make_cell: MakeCell, items: list[Item]) -> Store:
 def test_packed_is_read_as_loose(full: Store) -> None:
     records = full.records()
     outcomes = {record.cell: full.items(record.cell) for record in records}
-    assert full.pack() == 3
+    assert full.archive() == 3
     assert set(files(full)) == {"records.jsonl.gz", "items.jsonl.gz"}
     for store in (full, Store(full.folder)):
         assert store.records() == records
@@ -54,16 +54,16 @@ def test_equal_contents_are_equal_bytes(
     assert pack_records(records) == pack_records(records[::-1])
     outcomes = {"b": items, "a": items[:1]}
     assert pack_items(outcomes) == pack_items(dict(reversed(outcomes.items())))
-    full.pack()
+    full.archive()
     first = files(full)
-    Store(full.folder).pack()
+    Store(full.folder).archive()
     assert files(full) == first
 
 
 def test_a_loose_record_counts_before_the_packed_one(
     full: Store, make_cell: MakeCell, items: list[Item]
 ) -> None:
-    full.pack()
+    full.archive()
     failed = make_cell(seed=0).record("failed", 2.0, reason="again")
     new = make_cell(seed=9).record("ok", 3.0)
     full.write(failed)
@@ -74,7 +74,7 @@ def test_a_loose_record_counts_before_the_packed_one(
     assert store.items(new.cell) == items
     assert len(store.records()) == 4
     assert failed in store.records()
-    store.pack()
+    store.archive()
     assert failed in store.records()
     assert (store.items(failed.cell), store.items(new.cell)) == ([], items)
 
@@ -83,14 +83,14 @@ def test_items_whose_record_never_came_do_not_count(
     full: Store, make_cell: MakeCell, items: list[Item]
 ) -> None:
     cell = make_cell(seed=1).id
-    full.pack()
+    full.archive()
     full.put(full.folder / "items" / f"{cell}.jsonl.gz", gzip.compress(b"{"))
     assert Store(full.folder).items(cell) == items[:1]
 
 
 def test_packing_without_items_leaves_no_file_of_items(store: Store, make_cell: MakeCell) -> None:
     store.write(make_cell().record("ok", 1.0))
-    store.pack()
+    store.archive()
     assert set(files(store)) == {"records.jsonl.gz"}
 
 
@@ -106,15 +106,15 @@ def test_nothing_is_lost_when_packing_is_cut_short(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "replace", crash)
-        full.pack()
+        full.archive()
     assert Store(full.folder).records() == records
-    full.pack()
+    full.archive()
     assert Store(full.folder).records() == records
 
 
 def test_an_empty_folder_has_nothing_to_pack(store: Store) -> None:
-    with pytest.raises(UserError, match=r"no records to pack\. Run 'moebench run' first"):
-        store.pack()
+    with pytest.raises(UserError, match=r"no records to archive\. Run 'moebench run' first"):
+        store.archive()
 
 
 def rewrite(path: Path, lines: Sequence[bytes]) -> None:
@@ -142,7 +142,7 @@ SPOILED_BYTES: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("spoil", SPOILED_BYTES)
 def test_a_damaged_file_is_one_sentence(full: Store, name: str, spoil: str) -> None:
     cell = full.cells()[0]
-    full.pack()
+    full.archive()
     path = full.folder / name
     path.write_bytes(SPOILED_BYTES[spoil](path.read_bytes()))
     check_sentence(full.folder, cell, str(path))
@@ -164,7 +164,7 @@ SPOILED_LINES = {
 @pytest.mark.parametrize("spoil", SPOILED_LINES)
 def test_a_damaged_line_is_one_sentence_with_its_number(full: Store, name: str, spoil: str) -> None:
     cell = full.cells()[0]
-    full.pack()
+    full.archive()
     path = full.folder / name
     lines = gzip.decompress(path.read_bytes()).splitlines()
     rewrite(path, [*lines, SPOILED_LINES[spoil]])
@@ -190,7 +190,7 @@ def test_a_folder_in_place_of_the_file_is_one_sentence(full: Store) -> None:
 
 def test_a_cell_that_stands_there_twice_is_damage(full: Store) -> None:
     cell = full.cells()[0]
-    full.pack()
+    full.archive()
     path = full.folder / "records.jsonl.gz"
     lines = gzip.decompress(path.read_bytes()).splitlines()
     rewrite(path, [*lines, lines[0]])
@@ -198,7 +198,7 @@ def test_a_cell_that_stands_there_twice_is_damage(full: Store) -> None:
 
 
 def test_a_newer_record_says_so(full: Store) -> None:
-    full.pack()
+    full.archive()
     path = full.folder / "records.jsonl.gz"
     lines = gzip.decompress(path.read_bytes()).splitlines()
     rewrite(path, [json.dumps({**json.loads(lines[0]), "format": 99}).encode()])

@@ -29,8 +29,8 @@ def protocol() -> Protocol:
 @pytest.fixture
 def records(protocol: Protocol) -> list[Record]:
     texts = [path.read_text() for path in sorted((HERE / "records").glob("*.json"))]
-    found = [Record.model_validate_json(text) for text in texts]
-    return [record.model_copy(update={"protocol": protocol.sha256}) for record in found]
+    parsed = [Record.model_validate_json(text) for text in texts]
+    return [record.model_copy(update={"protocol": protocol.sha256}) for record in parsed]
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from harness.judge.verdict import Verdict, Verdicts
 from harness.papers.published import tables
 from harness.records.protocol import Protocol
 from harness.records.record import CalibrationInfo, Record, StepInfo
-from harness.report.figures.draw import draw
+from harness.report.figures.canvas import draw
+from harness.report.figures.convergence import convergence
 from harness.report.figures.dropping import dropping
-from harness.report.figures.field import field
 from harness.report.figures.importance import importance
 from harness.report.figures.page import MOST, Panel, page
 from harness.report.figures.paper import paper
-from harness.report.figures.search import search
+from harness.report.figures.reception_field import reception_field
 from harness.report.figures.similarity import similarity
 from harness.report.figures.usage import usage
 
@@ -82,11 +82,11 @@ def cells(place: Axes) -> list[list[float | None]]:
 
 
 def lines(place: Axes) -> dict[str, tuple[list[float], list[float]]]:
-    found = {}
+    curves = {}
     for container in place.containers:
         line = container[0]
-        found[str(container.get_label())] = (list(line.get_xdata()), list(line.get_ydata()))
-    return found
+        curves[str(container.get_label())] = (list(line.get_xdata()), list(line.get_ydata()))
+    return curves
 
 
 def everything(make: Make) -> list[Record]:
@@ -111,9 +111,9 @@ def everything(make: Make) -> list[Record]:
 def test_the_same_records_give_the_same_bytes(
     protocol: Protocol, make: Make, tmp_path: Path
 ) -> None:
-    found = everything(make)
-    shuffled = random.Random(0).sample(found, len(found))
-    first = draw(found, protocol, tmp_path / "first")
+    unshuffled = everything(make)
+    shuffled = random.Random(0).sample(unshuffled, len(unshuffled))
+    first = draw(unshuffled, protocol, tmp_path / "first")
     second = draw(shuffled, protocol, tmp_path / "second")
     stems = list(dict.fromkeys(path.stem for path in first))
     assert stems == [
@@ -145,7 +145,7 @@ def test_what_no_record_has_is_not_drawn(
 
 def test_failed_records_are_not_drawn(protocol: Protocol, make: Make) -> None:
     failed = [r.model_copy(update={"status": "failed", "reason": "x"}) for r in everything(make)]
-    for figure in (dropping, usage, similarity, importance, search, field):
+    for figure in (dropping, usage, similarity, importance, convergence, reception_field):
         assert list(figure(failed, protocol)) == []
 
 
@@ -154,9 +154,9 @@ def test_importance_is_the_rise_of_the_loss(protocol: Protocol, make: Make) -> N
     assert name == "importance"
     [place] = axes(figure)
     gone = [None] * 6  # the model has eight experts, and they keep their numbers
-    found = cells(place)
-    assert [row[2:] for row in found] == [gone, gone]
-    assert [row[:2] for row in found] == [pytest.approx([0.5, 0.1]), pytest.approx([0.2, 0.0])]
+    grid = cells(place)
+    assert [row[2:] for row in grid] == [gone, gone]
+    assert [row[:2] for row in grid] == [pytest.approx([0.5, 0.1]), pytest.approx([0.2, 0.0])]
     assert [tick.get_text() for tick in place.get_yticklabels()] == ["0", "2"]
 
 
@@ -164,16 +164,16 @@ def test_rows_with_the_same_notes_share_a_panel(protocol: Protocol, make: Make) 
     loss = {"base": 2.0, "0": {"0": 2.5}}
     other = {"base": 2.0, "0": {"0": 2.4}}
     rows = [("a", loss), ("b", loss), ("c", other)]
-    found = [make(row, notes=[("moe-i2.importance", data)]) for row, data in rows]
-    [(_, figure)] = importance(found, protocol)
+    noting = [make(row, notes=[("moe-i2.importance", data)]) for row, data in rows]
+    [(_, figure)] = importance(noting, protocol)
     titles = [place.get_title() for place in axes(figure)]
     assert titles == ["reference/mixtral\na and 1 more", "reference/mixtral\nc"]
-    [(_, figure)] = importance(found[:2], protocol)
+    [(_, figure)] = importance(noting[:2], protocol)
     assert [place.get_title() for place in axes(figure)] == ["reference/mixtral"]
 
 
 def test_search_is_relative_to_the_first_generation(protocol: Protocol, make: Make) -> None:
-    [(_, figure)] = search(everything(make), protocol)
+    [(_, figure)] = convergence(everything(make), protocol)
     [place] = axes(figure)
     drawn = [list(line.get_ydata()) for line in place.get_lines()]  # type: ignore[arg-type]
     assert drawn[:2] == [[1.0, 0.75, 0.5], [1.5, 1.25, 0.5]]
@@ -195,7 +195,7 @@ def test_accuracy_against_what_was_dropped(
     base = [r for r in records if r.model.label == "reference/mixtral" and not r.recipe]
     six = [keep(0, *range(6)), keep(2, *range(6))]
     some = [keep(0, *range(5)), {"kind": "drop_moe", "block": 2}]
-    found = [
+    runs = [
         *base,
         make("a", options={"scope": "layerwise", "keep": 6}, edits=six),
         make("b", options={"scope": "global", "keep": 3}, edits=some, gain=-0.1),
@@ -204,7 +204,7 @@ def test_accuracy_against_what_was_dropped(
         make("m", "m-smoe", edits=[merge(0, [1, 0, 2, 3], [4, 5, 6, 7])]),
         make("d", "wanda", edits=[{"kind": "set_weights", "block": 0, "matrices": ["router"]}]),
     ]
-    [(name, figure)] = dropping(found, protocol)
+    [(name, figure)] = dropping(runs, protocol)
     assert name == "accuracy-against-experts-removed"
     [place] = axes(figure)
     drawn = lines(place)
@@ -231,14 +231,14 @@ def test_two_steps_are_in_no_curve(protocol: Protocol, make: Make) -> None:
 
 def test_kept_experts_and_their_use(protocol: Protocol, make: Make) -> None:
     merged = [merge(0, [1, 0, 2, 3], [4, 5, 6, 7])]
-    found = [
+    runs = [
         make("pruned", edits=[keep(0, *range(7)), {"kind": "drop_moe", "block": 2}]),
         make("merged", edits=merged),
         make("merged again", edits=merged),
         make("no tokens", tokens={}, edits=merged),
         make("layers", edits=[{"kind": "drop_moe", "block": 2}]),
     ]
-    [(name, figure)] = usage(found, protocol)
+    [(name, figure)] = usage(runs, protocol)
     assert name == "kept-experts-reference-mixtral"
     places = {place.get_title(): place for place in axes(figure)}
     assert list(places) == ["merged and 1 more", "pruned"]
@@ -256,9 +256,9 @@ def test_the_sweep_of_k_and_t(protocol: Protocol, make: Make) -> None:
         options = {"best": k, "field": t, "ratio": 0.25, **options}
         return make(f"K {k}, T {t}, {options}", "moe-i2-prune", gain=gain, options=options)
 
-    found = [of(1, 1, 0.0), of(3, 1, 0.01), of(5, 1, 0.02), of(3, 2, 0.03), of(5, 2, 0.04)]
-    found.append(of(9, 9, 0.3, ratio=0.5))  # alone at its ratio
-    [(_, figure)] = field(found, protocol)
+    runs = [of(1, 1, 0.0), of(3, 1, 0.01), of(5, 1, 0.02), of(3, 2, 0.03), of(5, 2, 0.04)]
+    runs.append(of(9, 9, 0.3, ratio=0.5))  # alone at its ratio
+    [(_, figure)] = reception_field(runs, protocol)
     accuracy, perplexity = axes(figure)
     drawn = lines(accuracy)
     assert {name: xs for name, (xs, _) in drawn.items()} == {"T = 1": [1, 3, 5], "T = 2": [3, 5]}
@@ -266,7 +266,7 @@ def test_the_sweep_of_k_and_t(protocol: Protocol, make: Make) -> None:
     assert rest == pytest.approx([first + 1, first + 2])
     assert drawn["T = 2"][1] == pytest.approx([first + 3, first + 4])
     assert perplexity.get_ylabel() == "perplexity, wikitext2"
-    assert list(field(found[-1:], protocol)) == []
+    assert list(reception_field(runs[-1:], protocol)) == []
 
 
 def test_ours_against_the_papers() -> None:
@@ -279,14 +279,14 @@ def test_ours_against_the_papers() -> None:
             "8x7B", "P", columns[metric], number, number, "", "differs", ours=ours, **fields
         )
 
-    found = (verdict("acc", 50.0, error=1.0), verdict("average", 55.0), verdict("acc", None))
-    [(name, figure)] = paper(Verdicts("mine", table, found))
+    judged = (verdict("acc", 50.0, error=1.0), verdict("average", 55.0), verdict("acc", None))
+    [(name, figure)] = paper(Verdicts("mine", table, judged))
     assert name == "accuracy-against-paper"
     [place] = axes(figure)
     assert place.get_title() == "Mixtral-8x7B"
     points = [container[0] for container in place.containers]
     assert [(*p.get_xdata(), *p.get_ydata()) for p in points] == [(60.5, 50.0), (60.5, 55.0)]
-    assert list(paper(Verdicts("mine", table, found[2:]))) == []
+    assert list(paper(Verdicts("mine", table, judged[2:]))) == []
 
 
 def test_a_page_says_what_it_leaves_out() -> None:

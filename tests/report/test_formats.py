@@ -16,7 +16,8 @@ from harness.errors import UserError
 from harness.records.protocol import Protocol
 from harness.records.record import Record
 from harness.report.board import Leaderboard
-from harness.report.leaderboard import leaderboard, render
+from harness.report.leaderboard import leaderboard
+from harness.report.tables import render
 from harness.report.tables.latex import escape
 
 ORDER = ("baseline", "eep 4 of 8", "eep 6 of 8 + wanda 2:4", "random 4 of 8")

@@ -27,8 +27,8 @@ def _shown(board: Leaderboard, model: str, name: str, key: str) -> str:
 
 
 def _pick(records: list[Record], row: str, seed: int = 0, model: str = MIXTRAL) -> Record:
-    found = [r for r in records if (r.row, r.seed, r.model.label) == (row, seed, model)]
-    return found[0]
+    matching = [r for r in records if (r.row, r.seed, r.model.label) == (row, seed, model)]
+    return matching[0]
 
 
 def _with_accuracy(record: Record, task: str, acc: float) -> Record:

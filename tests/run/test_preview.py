@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.plan.cell import cells
+from harness.plan.find import installed
 from harness.plan.suite import Suite
 from harness.records.store import Store
 from harness.run.preview import preview, standing
@@ -128,3 +129,16 @@ def test_the_shares_of_moe_i2_table_1(
     lines = preview(Suite.load("moe-i2-table1"), tmp_path, only=row)
     line = next(line for line in lines if f"  {row}  " in line and family in line)
     assert f"expert parameters {MINUS}{share} %" in line
+
+
+TABLES = sorted(name for name in installed() if name.startswith(("moe-i2", "eep", "c-moe")))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", TABLES)
+def test_no_recipe_of_a_paper_is_refused(name: str, no_network: None, tmp_path: Path) -> None:
+    """Every cell of every table, on full-size models."""
+    table = Suite.load(name)
+    lines = list(preview(table, tmp_path))
+    assert len(lines) == len(cells(table, offline=True)) > 1
+    assert [line for line in lines if " refuses: " in line] == []

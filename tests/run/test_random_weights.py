@@ -41,7 +41,7 @@ measure = {measure}
 dtype = "{dtype}"
 sequence_length = 16
 new_tokens = 2
-repetitions = 3
+repetitions = 5
 threads = 1
 
 [[recipes]]

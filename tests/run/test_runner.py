@@ -135,7 +135,7 @@ def test_a_damaged_record_stops_the_run(bench: Bench, planned: list[Cell]) -> No
 def test_a_run_goes_on_from_packed_records(bench: Bench, planned: list[Cell]) -> None:
     bench.run(only="one")
     with bench.store.locked():
-        bench.store.pack()
+        bench.store.archive()
     bench.run()
     assert bench.ran == [cell.row for cell in planned if cell.row != "one"]
     assert len(bench.store.records()) == len(planned)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from harness.calibration.observe import Seen
 from harness.calibration.statistic import Statistic
+from harness.model.layers.experts import NOWHERE
 from harness.model.view import Block
 
 
@@ -85,7 +86,7 @@ class TokenCount(Statistic):
 class RouterSimilarity(Statistic):
     """Inner products of the router's logits of every two experts, over all tokens.
 
-    Needs one router row per expert left.
+    Needs one router row per expert left; rows that lead to none are passed over.
     """
 
     def start(self, block: Block) -> None:
@@ -95,8 +96,10 @@ class RouterSimilarity(Statistic):
 
     def update(self, seen: Seen) -> None:
         """Add one batch."""
-        logits = seen.logits.double()  # [tokens, experts left]
-        numbers = torch.tensor(seen.block.experts)
+        rows = torch.tensor(seen.block.rows)
+        left = rows != NOWHERE
+        logits = seen.logits[:, left].double()  # [tokens, experts left]
+        numbers = rows[left]
         self.products[numbers[:, None], numbers] += (logits.mT @ logits).cpu()
 
     def cosines(self) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from harness.errors import UserError
-from harness.intervals import PERCENTILES, RESAMPLES
+from harness.intervals import total_speedup
 from harness.measure.nvml import Joules, energy
 from harness.measure.speed.clock import Clock, Span
 from harness.measure.speed.semi_structured import semi_structured
@@ -119,7 +119,8 @@ def measure_throughput(
     with energy(model.device.type) as joules, semi_structured(model) as sparse:
         pairs = _spans((model, baseline), prompts, new, joules)
     seconds = np.array([[span.seconds for span in pair] for pair in pairs]).T  # [2, P]
-    low, high = _interval(seconds, seed)
+    ours, theirs = seconds.tolist()
+    gain = total_speedup(ours, theirs, seed=seed)
     shortened = f"{new} new tokens, not {new_tokens}: the model takes no more."
     notes = [shortened if new < new_tokens else None, sparse]
     total = len(pairs) * new
@@ -129,11 +130,11 @@ def measure_throughput(
         new_tokens=new,
         tokens_per_second=total / float(seconds[0].sum()),
         baseline_tokens_per_second=total / float(seconds[1].sum()),
-        speedup=float(seconds[1].sum() / seconds[0].sum()),
-        low=low,
-        high=high,
-        seconds=seconds[0].tolist(),
-        baseline_seconds=seconds[1].tolist(),
+        speedup=gain.ratio,
+        low=gain.low,
+        high=gain.high,
+        seconds=ours,
+        baseline_seconds=theirs,
         joules_per_token=_joules([pair[0] for pair in pairs], total),
         baseline_joules_per_token=_joules([pair[1] for pair in pairs], total),
         data=f"{prompts.source}; sha256 {prompts.sha256}",
@@ -184,16 +185,6 @@ def _generate(lm: PreTrainedModel, prompt: Tensor, new: int) -> None:
         do_sample=False,
         pad_token_id=0,
     )
-
-
-def _interval(seconds: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % of the ratio of totals, prompts resampled; widened to hold the ratio itself."""
-    count = seconds.shape[1]
-    drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
-    totals = seconds[:, drawn].sum(-1)  # [2, RESAMPLES]
-    low, high = np.percentile(totals[1] / totals[0], PERCENTILES)
-    ratio = seconds[1].sum() / seconds[0].sum()
-    return float(min(low, ratio)), float(max(high, ratio))
 
 
 def _joules(spans: Sequence[Span], tokens: int) -> float | None:

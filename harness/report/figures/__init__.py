@@ -1,5 +1,5 @@
-"""Figures, one kind per file; `harness.report.figures.draw` draws all that there are data for.
+"""Figures, one kind per file; `canvas` draws every figure that there are data for.
 
-Imports judge, plan, records, report.board, report.columns, report.footnotes,
+Imports intervals, judge, plan, records, report.board, report.columns, report.footnotes,
 report.leaderboard.
 """

@@ -16,19 +16,19 @@ from harness.report.board import Row
 from harness.report.columns import AVERAGE, average
 from harness.report.figures.levels import levels, spread
 from harness.report.figures.page import Drawing, Panel, page, plain, style
-from harness.report.figures.removed import Removed, Unit, experts_of, removed
+from harness.report.figures.removed import Removed, RemovedUnit, experts_of, removed
 from harness.report.leaderboard import leaderboard
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-UNITS: dict[Unit, str] = {
+UNITS: dict[RemovedUnit, str] = {
     "experts": "experts removed per MoE layer",
     "layers": "MoE layers removed",
     "blocks": "blocks removed",
 }
 BUDGET = ("keep", "ratio", "drop", "seed")
-"""Options that say how much, or how chance falls, and not which method it is."""
+"""Options that say how much is removed, or how chance falls, and not which method it is."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class Dropped:
     model: str
     method: str
     options: Mapping[str, Any]
-    """Without the budget."""
+    """Options of the step, the budget left out."""
     removed: Removed
     accuracy: float
-    """In %."""
+    """Average accuracy in percent."""
 
 
 def dropping(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
-    """A figure for each unit that single-step recipes removed; a panel per model."""
+    """Draw a figure for each unit that single-step recipes removed; a panel per model."""
     points = list(_dropped(records, protocol))
     rows = leaderboard(records, protocol).rows
     for unit, words in UNITS.items():
@@ -83,7 +83,7 @@ def _dropped(records: Sequence[Record], protocol: Protocol) -> Iterator[Dropped]
 
 
 def _series(points: Sequence[Dropped]) -> dict[tuple[str, str], str]:
-    """Method and options to the name of a line: the options only where a method has several."""
+    """Names of lines, by method and options: with the options only where a method has several."""
     varied: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for point in points:
         for option, value in point.options.items():
@@ -115,16 +115,16 @@ def _panel(
     )
     levels(axes, rows)
     for place, (key, name) in enumerate(names.items()):
-        found: dict[float, list[float]] = defaultdict(list)
+        by_count: dict[float, list[float]] = defaultdict(list)
         for point in points:
             if _key(point) == key:
-                found[point.removed.count].append(point.accuracy)
-        if not found:
+                by_count[point.removed.count].append(point.accuracy)
+        if not by_count:
             continue
         if base is not None:
-            found[0.0] = [100 * base]
-        counts = sorted(found)
-        means, deviations = zip(*(spread(found[count]) for count in counts), strict=True)
+            by_count[0.0] = [100 * base]
+        counts = sorted(by_count)
+        means, deviations = zip(*(spread(by_count[count]) for count in counts), strict=True)
         axes.errorbar(
             counts,
             means,

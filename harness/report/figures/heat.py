@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TICKS = 11
-"""The most numbers beside an axis."""
+"""Largest count of numbers beside an axis."""
 CROWDED = 24
-"""Rows or columns from which cells are too small for lines between them."""
+"""Count of rows or columns from which cells are too small for lines between them."""
 
 
 def heat(
@@ -26,11 +26,11 @@ def heat(
     """Draw a cell for every row and column, grey where there is no value.
 
     Args:
-        axes: Where; its labels are left to the caller.
-        values: By (row, column).
-        rows: From the top down.
-        columns: From left to right.
-        label: Of the colour bar.
+        axes: Axes to draw on; their labels are left to the caller.
+        values: Values by row and column.
+        rows: Rows from the top down.
+        columns: Columns from left to right.
+        label: Label of the colour bar.
     """
     import matplotlib as mpl
     import numpy as np
@@ -56,7 +56,7 @@ def heat(
 
 
 def ticks(numbers: Sequence[int]) -> tuple[list[float], list[str]]:
-    """Middles of cells one wide, and their numbers; at most `TICKS`, evenly apart."""
+    """Return the middles of cells one wide, and their numbers; at most `TICKS`, evenly apart."""
     step = -(-len(numbers) // TICKS)
     places = range(0, len(numbers), step)
     return [place + 0.5 for place in places], [str(numbers[place]) for place in places]

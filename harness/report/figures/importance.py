@@ -1,4 +1,4 @@
-"""What the model loses with each expert (MoE-I², figure 2)."""
+"""Importance: loss of the model without each of its experts (MoE-I², figure 2)."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def importance(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
-    """A heat map of blocks and experts for every model on which importance was taken."""
-    found = noted(records, protocol, "moe-i2.importance")
+    """Draw a heat map of blocks and experts for every model on which importance was taken."""
+    notes = noted(records, protocol, "moe-i2.importance")
     whole = experts_of(records)
     panels = [
-        Panel(title, partial(_panel, losses=one.data[0], layers=whole.get(one.record.model.sha256)))
-        for title, one in zip(titles(found), found, strict=True)
+        Panel(title, partial(_panel, losses=n.data[0], layers=whole.get(n.record.model.sha256)))
+        for title, n in zip(titles(notes), notes, strict=True)
     ]
     if panels:
         title = "Importance: rise of the calibration loss without one expert"

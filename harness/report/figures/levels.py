@@ -1,4 +1,4 @@
-"""Accuracy of a row, and the lines that it is to be seen against."""
+"""Levels: lines of the baseline and of guessing, to see a row's accuracy against."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def levels(axes: Axes, rows: Sequence[Row]) -> None:
-    """The baseline's average accuracy, and what guessing gets, as horizontal lines."""
+    """Draw horizontal lines at the average accuracies of the baseline and of guessing."""
     for row in rows:
         if row.kind == "method" or AVERAGE not in row.values:
             continue
@@ -29,5 +29,5 @@ def levels(axes: Axes, rows: Sequence[Row]) -> None:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and sample standard deviation (0 of one value)."""
+    """Return the mean, and the sample standard deviation (0 for one value)."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -15,41 +15,41 @@ from harness.records.rows import entries
 
 @dataclass(frozen=True)
 class Noted:
-    """What a method said about one model, in one or several rows."""
+    """Notes of a method about one model, from one or several rows that have the same."""
 
     model: str
     rows: tuple[str, ...]
-    """Names of the rows that say the same; the first seed with numbers of each."""
+    """Names of these rows; the first seed with numbers stands for each."""
     record: Record
-    """Of the first of them."""
+    """Record of the first of these rows."""
     data: tuple[Any, ...]
-    """What its notes of that name hold, in order."""
+    """Contents of its notes of one name, in order."""
 
 
 def noted(records: Sequence[Record], protocol: Protocol, name: str) -> list[Noted]:
-    """The notes called `name`, model by model; rows with the same data share an entry."""
-    found: dict[tuple[str, str], Noted] = {}
+    """Return the notes called `name`, model by model; rows with the same data share an entry."""
+    distinct: dict[tuple[str, str], Noted] = {}
     for entry in entries(records, protocol):
         for record in entry.ok[:1]:
             data = tuple(note["data"] for note in record.notes if note["name"] == name)
             if data:
                 key = entry.model, json.dumps(data, sort_keys=True)
-                rows = found[key].rows if key in found else ()
-                first = found[key].record if key in found else record
-                found[key] = Noted(entry.model, (*rows, entry.name), first, data)
-    return list(found.values())
+                rows = distinct[key].rows if key in distinct else ()
+                first = distinct[key].record if key in distinct else record
+                distinct[key] = Noted(entry.model, (*rows, entry.name), first, data)
+    return list(distinct.values())
 
 
-def titles(found: Sequence[Noted]) -> list[str]:
-    """The model, and the first row where a model has several entries."""
+def titles(notes: Sequence[Noted]) -> list[str]:
+    """Return a title for each: its model, and its first row where a model has several entries."""
     lines = []
-    for model, group in groupby(found, key=lambda one: one.model):
+    for model, group in groupby(notes, key=lambda note: note.model):
         alike = list(group)
-        for one in alike:
-            lines.append(f"{model}\n{shared(one.rows)}" if len(alike) > 1 else model)
+        for note in alike:
+            lines.append(f"{model}\n{shared(note.rows)}" if len(alike) > 1 else model)
     return lines
 
 
 def shared(rows: Sequence[str]) -> str:
-    """One name for rows that share a panel."""
+    """Return one name for rows that share a panel."""
     return rows[0] if len(rows) == 1 else f"{rows[0]} and {len(rows) - 1} more"

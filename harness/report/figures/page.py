@@ -1,4 +1,4 @@
-"""A page of panels in the style of all plots, and how it is written."""
+"""A page of panels in the style of all figures, and its files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5195", "#6B6B6B")
-"""Told apart by colour-blind readers (after Okabe and Ito, yellow and black left out)."""
+"""Colours that colour-blind readers tell apart (after Okabe and Ito, no yellow, no black)."""
 MARKERS = "osD^vPXph<>"
 HEAT = "cividis"
-"""Of heat maps; the same to readers with and without red-green blindness."""
+"""Colour map of heat maps; the same to readers with and without red-green blindness."""
 GONE = "#E4E4E4"
-"""Where a heat map has nothing."""
+"""Colour of a heat map's cells without a value."""
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "moebench",
     "font.size": 11,
@@ -29,12 +29,12 @@ STYLE: dict[Any, Any] = {
     "legend.fontsize": 10,
 }
 WIDTH, HEIGHT = 5.0, 4.0
-"""Of a panel, in inches; a panel that stands alone is wider."""
+"""Size of a panel, in inches; a panel that stands alone is wider."""
 ACROSS = 3
-"""Panels side by side."""
+"""Largest number of panels side by side."""
 OWN = f"{REFERENCE}... are small models trained for this package."
 MOST = 12
-"""Panels on one page; more cannot be read."""
+"""Largest number of panels on one page; more cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Drawing(NamedTuple):
 
 
 def page(title: str, panels: Sequence[Panel], note: str = "") -> Figure:
-    """A figure of at most `MOST` panels, one legend for all of them below.
+    """Return a figure of at most `MOST` panels with one legend for all of them below.
 
     Args:
-        title: Of the figure; says how many panels were left out, if any were.
-        panels: At least one.
-        note: Above the legend.
+        title: Title of the figure; it then says how many panels were left out, if any were.
+        panels: The panels; at least one.
+        note: Line above the legend.
     """
     from matplotlib.figure import Figure
 
@@ -84,11 +84,11 @@ def page(title: str, panels: Sequence[Panel], note: str = "") -> Figure:
 
 
 def plain(axes: Axes, *, whole: bool = False) -> None:
-    """A light grid and no box.
+    """Draw a light grid and no box.
 
     Args:
-        axes: Where.
-        whole: Numbers below are whole: a block or a generation.
+        axes: Axes to draw on.
+        whole: True if the numbers below are whole: a block or a generation.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -100,7 +100,7 @@ def plain(axes: Axes, *, whole: bool = False) -> None:
 
 
 def legend(figure: Figure, note: str) -> int:
-    """What the labels in all panels mean, each once, below them; the number of its lines.
+    """Draw below the panels what all their labels mean, each once; return the number of lines.
 
     As many columns as the longest label leaves room for: what is wider than the figure is cut off.
     """
@@ -126,7 +126,7 @@ def legend(figure: Figure, note: str) -> int:
 
 
 def style(place: int) -> dict[str, Any]:
-    """Colour and marker of the series at `place`, and how all of them look."""
+    """Return colour and marker of the series at `place`, and the looks that all series share."""
     return {
         "color": COLOURS[place % len(COLOURS)],
         "marker": MARKERS[place % len(MARKERS)],

@@ -1,4 +1,4 @@
-"""Our accuracies beside a paper's."""
+"""Accuracies of ours against those that a paper printed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from harness.judge.verdict import CONFIDENCE, Outcome, Verdict, Verdicts, verdicts
+from harness.intervals import REACH
+from harness.judge.verdict import Verdict, VerdictOutcome, Verdicts, verdicts
 from harness.plan.suite import Suite
 from harness.records.store import Store
 from harness.report.figures.page import COLOURS, Drawing, Panel, page, plain
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ACCURACIES = ("acc", "acc_norm", "average")
-LOOKS: dict[Outcome, str] = {
+LOOKS: dict[VerdictOutcome, str] = {
     "reproduced": COLOURS[2],
     "differs": COLOURS[1],
     "not comparable": COLOURS[7],
@@ -24,7 +25,7 @@ LOOKS: dict[Outcome, str] = {
 
 
 def judged(store: Store) -> Verdicts | None:
-    """The verdicts on the published table that a suite names; None where it names none."""
+    """Return the verdicts on the published table that a suite names; None where it names none."""
     path = store.folder / "suite.toml"
     if not path.is_file():
         return None
@@ -32,20 +33,22 @@ def judged(store: Store) -> Verdicts | None:
     return verdicts(store) if suite.published else None
 
 
-def paper(found: Verdicts) -> Iterator[Drawing]:
-    """A point per published accuracy that we have a number for, a panel per model."""
+def paper(judged: Verdicts) -> Iterator[Drawing]:
+    """Draw a point per published accuracy that we have a number for, a panel per model."""
     points = [
-        one for one in found.found if one.column.metric in ACCURACIES and one.ours is not None
+        verdict
+        for verdict in judged.verdicts
+        if verdict.column.metric in ACCURACIES and verdict.ours is not None
     ]
-    points.sort(key=lambda one: one.model)
+    points.sort(key=lambda point: point.model)
     panels = [
-        Panel(found.table.models[model], partial(_panel, points=list(group)))
-        for model, group in groupby(points, key=lambda one: one.model)
+        Panel(judged.table.models[model], partial(_panel, points=list(group)))
+        for model, group in groupby(points, key=lambda point: point.model)
     ]
     if panels:
-        source = found.table.paper
-        title = f"Accuracies against {source.authors[0]} et al. {source.year} ({found.table.key})"
-        note = f"Points: tasks; squares: averages; bars: {CONFIDENCE} standard errors of ours."
+        source = judged.table.paper
+        title = f"Accuracies against {source.authors[0]} et al. {source.year} ({judged.table.key})"
+        note = f"Points: tasks; squares: averages; bars: {REACH} standard errors of ours."
         yield Drawing("accuracy-against-paper", page(title, panels, note))
 
 
@@ -53,9 +56,9 @@ def _panel(axes: Axes, points: Sequence[Verdict]) -> None:
     for outcome, colour in LOOKS.items():
         for average in (False, True):
             mine = [
-                (float(one.corrected), one.ours or 0.0, CONFIDENCE * one.error)
-                for one in points
-                if one.outcome == outcome and (one.column.metric == "average") is average
+                (float(point.corrected), point.ours or 0.0, REACH * point.error)
+                for point in points
+                if point.outcome == outcome and (point.column.metric == "average") is average
             ]
             if not mine:
                 continue
@@ -73,8 +76,8 @@ def _panel(axes: Axes, points: Sequence[Verdict]) -> None:
                 label=outcome,
             )
     plain(axes)
-    low = min(min(float(one.corrected), one.ours or 0.0) for one in points)
-    high = max(max(float(one.corrected), one.ours or 0.0) for one in points)
+    low = min(min(float(point.corrected), point.ours or 0.0) for point in points)
+    high = max(max(float(point.corrected), point.ours or 0.0) for point in points)
     axes.plot([low, high], [low, high], color="black", linestyle="--", linewidth=1, label="equal")
     axes.set_xlabel("the paper's (%)")
     axes.set_ylabel("ours (%)")

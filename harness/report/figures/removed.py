@@ -1,4 +1,4 @@
-"""How much of a model a record's edits took away, in experts, MoE layers or blocks.
+"""Amount of a model that a record's edits took away, in experts, MoE layers or blocks.
 
 An expert that was merged into another counts as removed.
 """
@@ -11,38 +11,42 @@ from typing import Literal
 
 from harness.records.record import Record
 
-Unit = Literal["experts", "layers", "blocks"]
+RemovedUnit = Literal["experts", "layers", "blocks"]
 
 
 @dataclass(frozen=True)
 class Removed:
-    """What one record lost."""
+    """Amount that one record's model lost."""
 
-    unit: Unit
+    unit: RemovedUnit
     count: float
-    """Experts per MoE layer on average; MoE layers; blocks."""
+    """Number of experts per MoE layer (on average), of MoE layers, or of blocks."""
     of: int | None
-    """How many the model had (the largest layer's experts); None where no record says so."""
+    """Number that the model had (the largest layer's experts); None where no record says so."""
 
 
 def experts_of(records: Iterable[Record]) -> dict[str, dict[int, int]]:
-    """A model's sha256 to its MoE blocks and their experts, as calibration counted them."""
-    found: dict[str, dict[int, int]] = {}
+    """Return the MoE blocks of models and their numbers of experts, by the model's sha256.
+
+    They are as calibration counted them.
+    """
+    experts: dict[str, dict[int, int]] = {}
     for record in records:
         for step in record.recipe[:1]:
             if step.calibration and step.calibration.tokens_per_expert:
                 counted = step.calibration.tokens_per_expert
                 layers = {block: len(tokens) for block, tokens in counted.items()}
-                found[record.model.sha256] = {**found.get(record.model.sha256, {}), **layers}
-    return found
+                known = experts.get(record.model.sha256, {})
+                experts[record.model.sha256] = {**known, **layers}
+    return experts
 
 
 def removed(record: Record, layers: dict[int, int]) -> Removed | None:
-    """What a recipe of one step removed; None if it did anything else, or nothing.
+    """Return what a recipe of one step removed; None if it did anything else, or nothing.
 
     Args:
-        record: With its edits.
-        layers: The model's MoE blocks and their experts; empty where unknown.
+        record: A record with its edits.
+        layers: The model's MoE blocks and their numbers of experts; empty where unknown.
     """
     kinds = {edit["kind"] for edit in record.edits}
     if len(record.recipe) != 1 or not kinds:

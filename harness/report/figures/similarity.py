@@ -1,4 +1,4 @@
-"""How little MoE layers and blocks change what passes through them (C-MoE, figure 4)."""
+"""Similarity of what enters MoE layers and blocks and what leaves them (C-MoE, figure 4)."""
 
 from __future__ import annotations
 
@@ -17,48 +17,48 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SCORES = {"norm-moe": "with norm and residual", "moe": "MoE layer alone"}
-"""Layer Drop's option to what it compares."""
+"""Words for what Layer Drop compares, by its option `score`."""
 
 
 def similarity(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
-    """Lines for MoE layers, heat maps for runs of blocks."""
-    found = noted(records, protocol, "layer-drop.similarity")
+    """Draw lines for MoE layers, and heat maps for runs of blocks."""
+    layers = noted(records, protocol, "layer-drop.similarity")
     panels = [
         Panel(model, partial(_layers, series=list(group)))
-        for model, group in groupby(found, key=lambda one: one.model)
+        for model, group in groupby(layers, key=lambda note: note.model)
     ]
     if panels:
-        note = "Of what enters a MoE layer and what leaves it."
-        yield Drawing("similarity-of-layers", page("Similarity across MoE layers", panels, note))
-    found = noted(records, protocol, "block-drop.similarity")
+        below = "Of what enters a MoE layer and what leaves it."
+        yield Drawing("similarity-of-layers", page("Similarity across MoE layers", panels, below))
+    blocks = noted(records, protocol, "block-drop.similarity")
     panels = [
-        Panel(title, partial(_blocks, matrix=one.data[0]))
-        for title, one in zip(titles(found), found, strict=True)
+        Panel(title, partial(_blocks, matrix=note.data[0]))
+        for title, note in zip(titles(blocks), blocks, strict=True)
     ]
     if panels:
-        note = "Of what enters the first block of a run and what leaves its last."
-        yield Drawing("similarity-of-blocks", page("Similarity across blocks", panels, note))
+        below = "Of what enters the first block of a run and what leaves its last."
+        yield Drawing("similarity-of-blocks", page("Similarity across blocks", panels, below))
 
 
 def _layers(axes: Axes, series: Sequence[Noted]) -> None:
-    names = [_label(one) for one in series]
-    for one, name in zip(series, names, strict=True):
-        values: Mapping[str, float] = one.data[0]
+    names = [_label(note) for note in series]
+    for note, name in zip(series, names, strict=True):
+        values: Mapping[str, float] = note.data[0]
         blocks = sorted(int(block) for block in values)
         alike = names.count(name) > 1
         axes.plot(
             blocks,
             [values[str(block)] for block in blocks],
-            label=f"{name}: {one.rows[0]}" if alike else name,
-            **style(list(SCORES.values()).index(name) if not alike else series.index(one)),
+            label=f"{name}: {note.rows[0]}" if alike else name,
+            **style(list(SCORES.values()).index(name) if not alike else series.index(note)),
         )
     plain(axes, whole=True)
     axes.set_xlabel("block")
     axes.set_ylabel("mean cosine")
 
 
-def _label(one: Noted) -> str:
-    step = next(step for step in one.record.recipe if step.method == "layer-drop")
+def _label(note: Noted) -> str:
+    step = next(step for step in note.record.recipe if step.method == "layer-drop")
     return SCORES[step.options["score"]]
 
 

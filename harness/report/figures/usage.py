@@ -1,4 +1,4 @@
-"""Which experts a recipe kept, and how much each was used before."""
+"""Usage: the experts that a recipe kept, and how much each was used before."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARK = COLOURS[1]
-Cell = tuple[int, int]
-"""Block and expert."""
+Expert = tuple[int, int]
+"""Numbers of a block and of an expert in it."""
 
 
 def usage(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
-    """A figure per model, a heat map per row that removed or merged experts.
+    """Draw a figure per model, with a heat map per row that removed or merged experts.
 
     Rows that left the same experts share one.
     """
@@ -46,8 +46,8 @@ def usage(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
             yield Drawing(f"kept-experts-{name}", page(title, panels, note))
 
 
-def _of(entry: Entry) -> tuple[Mapping[int, Mapping[int, int]], set[Cell]]:
-    """Tokens per block and expert, and what is gone, of the first seed with numbers."""
+def _of(entry: Entry) -> tuple[Mapping[int, Mapping[int, int]], set[Expert]]:
+    """Tokens per block and expert, and what experts are gone, of the first seed with numbers."""
     for record in entry.ok[:1]:
         counted = (s.calibration.tokens_per_expert for s in record.recipe if s.calibration)
         tokens = next((layers for layers in counted if layers), {})
@@ -55,8 +55,8 @@ def _of(entry: Entry) -> tuple[Mapping[int, Mapping[int, int]], set[Cell]]:
     return {}, set()
 
 
-def _gone(record: Record, tokens: Mapping[int, Mapping[int, int]]) -> set[Cell]:
-    gone: set[Cell] = set()
+def _gone(record: Record, tokens: Mapping[int, Mapping[int, int]]) -> set[Expert]:
+    gone: set[Expert] = set()
     for edit in record.edits:
         kept: set[int] = set()
         if edit["kind"] == "keep_experts":
@@ -70,7 +70,7 @@ def _gone(record: Record, tokens: Mapping[int, Mapping[int, int]]) -> set[Cell]:
     return gone if single else set()
 
 
-def _panel(axes: Axes, tokens: Mapping[int, Mapping[int, int]], gone: set[Cell]) -> None:
+def _panel(axes: Axes, tokens: Mapping[int, Mapping[int, int]], gone: set[Expert]) -> None:
     shares = {
         (block, expert): 100 * count / max(sum(layer.values()), 1)
         for block, layer in tokens.items()

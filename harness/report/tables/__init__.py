@@ -1,31 +1,31 @@
-"""Leaderboards and plots: pure functions of the records.
+"""Tables as text, one format or one kind of table per file.
 
-Imports errors, judge, report.board.
+Imports errors, intervals, judge, report.board.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 from harness.errors import unknown
 
 if TYPE_CHECKING:
     from harness.report.board import Leaderboard
 
-Format = Literal["terminal", "md", "csv", "tex"]
-FORMATS: tuple[str, ...] = get_args(Format)
+TABLE_FORMATS = ("terminal", "md", "csv", "tex")
+"""Formats that a leaderboard can be printed in."""
 
 
 def render(
     board: Leaderboard, format: str, *, width: int | None = None, colour: bool | None = None
 ) -> str:
-    """The leaderboard as text.
+    """Return a leaderboard as text.
 
     Args:
-        board: What to print.
-        format: One of `FORMATS`.
+        board: The leaderboard.
+        format: One of `TABLE_FORMATS`.
         width: Characters per line of "terminal"; None for the terminal's own.
-        colour: Whether "terminal" uses colours; None to ask the terminal.
+        colour: True if "terminal" may use colours; None to ask the terminal.
 
     Raises:
         UserError: `format` does not exist.
@@ -46,4 +46,4 @@ def render(
         from harness.report.tables.latex import latex
 
         return latex(board)
-    raise unknown("format", format, FORMATS)
+    raise unknown("format", format, TABLE_FORMATS)

@@ -12,10 +12,10 @@ IDENTITY = ("model", "row", "kind", "status", "reason", "suite", "methods", "see
 
 
 def table_csv(board: Leaderboard) -> str:
-    """Fractions in 0..1, bytes, seconds; empty where missing; lists joined by spaces.
+    """Return a leaderboard as csv: fractions in 0..1, bytes, seconds; empty where missing.
 
     After each result stand its standard deviation and n over seeds, and its difference to the
-    baseline; of every other number only the mean over seeds is given.
+    baseline; of every other number only the mean over seeds is given. Lists are joined by spaces.
     """
     keys = {column.key for column in board.columns}
     lines = [
@@ -52,7 +52,7 @@ def _has_spread(column: Column) -> bool:
 
 
 def _has_delta(column: Column, keys: set[str]) -> bool:
-    """Not of a column that is itself a comparison, nor where the delta has its own column."""
+    """False for a column that is itself a comparison, or whose delta has its own column."""
     derived = column.key.startswith(("average.", "speed."))
     return column.direction != "none" and not derived and f"{column.key}.delta" not in keys
 

@@ -1,18 +1,18 @@
-"""What a gate found, as a plain table: the same bytes on a terminal and in a log."""
+"""The gate's outcomes as a plain table: the same bytes on a terminal and in a log."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.judge.gate import OUTCOMES, Gated, Margins
+from harness.judge.gate import GATE_OUTCOMES, Gated, Margins
 from harness.report.tables.text import MISSING
 
 HEADER = ("model", "row", "seeds", "before", "difference", "95 % interval", "ppl", "size", "")
 
 
 def gate_table(rows: Sequence[Gated], margins: Margins) -> str:
-    """One line per row, accuracies in points, perplexity and size as new over old."""
+    """Return one line per row, accuracies in points, perplexity and size as new over old."""
     lines = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(line[place]) for line in lines) for place in range(len(HEADER))]
     text = [
@@ -43,7 +43,7 @@ def _number(value: float | None, form: str) -> str:
 
 def _summary(rows: Sequence[Gated], margins: Margins) -> str:
     counts = Counter(row.outcome for row in rows)
-    parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in OUTCOMES)
+    parts = ", ".join(f"{counts[outcome]} {outcome}" for outcome in GATE_OUTCOMES)
     return (
         f"{len(rows)} rows: {parts}. Margins: {100 * margins.accuracy:g} points of accuracy, "
         f"{100 * margins.perplexity:g} % of perplexity, {100 * margins.size:g} % of size."

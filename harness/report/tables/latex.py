@@ -18,7 +18,7 @@ from harness.report.tables.text import (
 )
 
 WIDTH = 88
-"""Characters of \\scriptsize in a line of article's single column."""
+"""Characters of \\scriptsize in a line of the single column of LaTeX's class article."""
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -47,7 +47,10 @@ ESCAPES = {
 
 
 def latex(board: Leaderboard) -> str:
-    """Bold marks the best compressed row of each model; footnotes follow the last table."""
+    """Return a leaderboard as LaTeX: the best compressed row of each model is bold.
+
+    Footnotes follow the last table.
+    """
     names = max((len(label(board, row)) for row in board.rows), default=6)
     tables = blocks(board, max(WIDTH - names, 24), lambda column: _width(board, column) + 2)
     lines = [r"% Needs \usepackage{booktabs}."]
@@ -58,7 +61,10 @@ def latex(board: Leaderboard) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that pdflatex prints as it is; a letter that its fonts lack loses its accent or is ?."""
+    """Return text as pdflatex must read it to print it.
+
+    A letter that its fonts lack loses its accent, or becomes a question mark.
+    """
     return "".join(_character(character) for character in text).replace("--", "-{}-")
 
 

@@ -12,7 +12,10 @@ CAPTIONS = {"accuracy": "Accuracy", "cost": "Size and speed"}
 
 
 def markdown(board: Leaderboard) -> str:
-    """Bold marks the best compressed row of each model; footnotes are the numbered list below."""
+    """Return a leaderboard as markdown: the best compressed row of each model is bold.
+
+    Footnotes are the numbered list below.
+    """
     lines = [_escape(board.caption) + "; bold: best compressed row of its model.", ""]
     for columns in blocks(board, 10**6, lambda column: 1):
         lines += [f"**{CAPTIONS[columns[0].group]}**", "", *_table(board, columns), ""]
@@ -50,6 +53,6 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Only what GitHub would read as markup; an underscore inside a word is not."""
+    """Escape what GitHub would read as markup; an underscore inside a word is not."""
     text = text.replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\|*`~]|(?<!\w)_|_(?!\w))", r"\\\1", text)

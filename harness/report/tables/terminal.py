@@ -18,14 +18,22 @@ from harness.report.board import Column, Leaderboard, Row
 from harness.report.tables.text import blocks, by_model, header, label, sources, values
 
 NARROWEST = 40
-"""A narrower terminal gets lines of this width."""
+"""Characters per line that a narrower terminal gets, too."""
 BOUND = "\N{NO-BREAK SPACE}"
 STAR = "*"
-"""Marks the best where there is no colour."""
+"""Mark of the best where there is no colour."""
 
 
 def terminal(board: Leaderboard, *, width: int | None = None, colour: bool | None = None) -> str:
-    """Tables that never cut a number; the best of each model in bold green, or with a star."""
+    """Return a leaderboard as tables that never cut a number.
+
+    The best of each model is bold green, or has a star.
+
+    Args:
+        board: The leaderboard.
+        width: Characters per line; None for the terminal's own.
+        colour: True if colours may be used; None to ask the terminal.
+    """
     if colour is None:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     if width is None:
@@ -54,13 +62,13 @@ def terminal(board: Leaderboard, *, width: int | None = None, colour: bool | Non
 
 
 def _name_width(board: Leaderboard, width: int) -> int:
-    """Names longer than a third of the terminal are folded."""
+    """Width of the column of names; names longer than a third of the terminal are folded."""
     longest = max((len(label(board, row)) for row in board.rows), default=6)
     return min(longest + 2, max(width // 3, 16))
 
 
 def _column_width(board: Leaderboard, column: Column) -> int:
-    """Of the widest number or word of the header, which wraps as a number may not."""
+    """Width of the widest number or word of the header, which wraps as a number may not."""
     texts = [values(row, [column])[0] for row in board.rows]
     return max(len(text) for text in (*texts, *_bound(header(board, column)).split(" ")))
 
@@ -103,7 +111,7 @@ def _cells(row: Row, columns: Sequence[Column], colour: bool) -> list[Text]:
 
 
 def _sources(board: Leaderboard, width: int) -> Table:
-    """Row by row, the ids of the records."""
+    """The ids of the records, row by row."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("", width=_name_width(board, width), overflow="fold")
     table.add_column("records")

@@ -1,4 +1,4 @@
-"""Values and headers as every printed table spells them, before a format escapes them."""
+"""Text of values and headers, as every printed table spells them before a format escapes it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ MISSING = "—"
 MINUS = "\N{MINUS SIGN}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 PREFIXES = {"": ("", " K", " M", " B", " T"), "B": (" B", " kB", " MB", " GB", " TB")}
-"""Per power of 1000, by unit: counts as papers write them, bytes decimal."""
+"""Prefixes per power of 1000, by unit: counts as papers write them, bytes decimal."""
 ARROWS = {"higher": " ↑", "lower": " ↓", "none": ""}
 
 
 def printed(number: float, column: Column) -> str:
-    """One number in the column's scale and digits, without its spread."""
+    """Return one number in the column's scale and digits, without its spread."""
     if column.scale == "si":
         return _si(number, number, column)
     text = f"{number * column.scale:{'+' if column.signed else ''}.{column.digits}f}"
@@ -24,7 +24,7 @@ def printed(number: float, column: Column) -> str:
 
 
 def cell(value: Value | None, column: Column, seeds: int = 1) -> str:
-    """A value with its deviation (n where not all `seeds` have it) or its interval."""
+    """Return a value with its deviation (n where not all `seeds` have it) or its interval."""
     if value is None:
         return MISSING
     text = printed(value.mean, column) + (TIMES if column.unit == "ratio" else "")
@@ -36,13 +36,13 @@ def cell(value: Value | None, column: Column, seeds: int = 1) -> str:
 
 
 def header(board: Leaderboard, column: Column) -> str:
-    """Title, unit, arrow to the better end, footnotes."""
+    """Return a column's header: title, unit, arrow to the better end, footnotes."""
     unit = f" ({column.unit})" if column.unit in {"points", "%", "s"} else ""
     return f"{column.title}{unit}{ARROWS[column.direction]}{_marks(board.column_marks(column))}"
 
 
 def label(board: Leaderboard, row: Row) -> str:
-    """Name, number of seeds (those with numbers, of all), status, footnotes."""
+    """Return a row's label: name, number of seeds (with numbers, of all), status, footnotes."""
     facts = []
     if len(row.seeds) > 1:
         of_all = f" of {len(row.seeds)}" if row.status == "partial" else ""
@@ -54,12 +54,12 @@ def label(board: Leaderboard, row: Row) -> str:
 
 
 def values(row: Row, columns: Sequence[Column]) -> list[str]:
-    """The row's cells in `columns`, in order."""
+    """Return the row's cells in `columns`, in order."""
     return [cell(row.values.get(column.key), column, _most(row)) for column in columns]
 
 
 def sources(board: Leaderboard) -> dict[tuple[str, str], list[str]]:
-    """Row id to its cell ids, cut to the shortest length (at least 8) that keeps them apart."""
+    """Return each row's cell ids, cut to the shortest length (at least 8) that keeps them apart."""
     cells = {cell for row in board.rows for cell in row.cells}
     longest = max((len(cell) for cell in cells), default=8)
     fits = (size for size in range(8, longest) if len({c[:size] for c in cells}) == len(cells))
@@ -68,7 +68,7 @@ def sources(board: Leaderboard) -> dict[tuple[str, str], list[str]]:
 
 
 def by_model(board: Leaderboard) -> Iterator[tuple[str, list[Row]]]:
-    """Model label and its rows, in order."""
+    """Yield each model's label and its rows, in order."""
     for model, rows in groupby(board.rows, key=lambda row: row.model):
         yield model, list(rows)
 
@@ -76,29 +76,29 @@ def by_model(board: Leaderboard) -> Iterator[tuple[str, list[Row]]]:
 def blocks(
     board: Leaderboard, width: int, measure: Callable[[Column], int]
 ) -> list[tuple[Column, ...]]:
-    """The shown columns in runs that fit `width`: accuracy first, then cost.
+    """Split the shown columns into runs that fit `width`: accuracy first, then cost.
 
     Args:
-        board: Whose columns to split.
+        board: The leaderboard with the columns.
         width: Room for the columns of one table, in characters.
-        measure: The width of one column, in characters.
+        measure: Function that gives the width of one column, in characters.
     """
-    found: list[list[Column]] = []
+    runs: list[list[Column]] = []
     for _, group in groupby(board.shown, key=lambda column: column.group):
         room = 0
         for column in group:
             needed = measure(column)
             if needed > room:
-                found.append([])
+                runs.append([])
                 room = max(width, needed)
-            found[-1].append(column)
+            runs[-1].append(column)
             room -= needed
         # The next group starts its own table even where there is room.
-    return [tuple(block) for block in found]
+    return [tuple(run) for run in runs]
 
 
 def _most(row: Row) -> int:
-    """The number of seeds with numbers."""
+    """Number of seeds with numbers."""
     return max((value.n for value in row.values.values()), default=1)
 
 
@@ -110,7 +110,7 @@ def _spread(text: str, sd: float, mean: float, column: Column) -> str:
 
 
 def _si(number: float, like: float, column: Column) -> str:
-    """`number` with the prefix and the decimals that suit `like`."""
+    """Text of `number` with the prefix and the decimals that suit `like`."""
     prefixes = PREFIXES[column.unit]
     rounded = abs(float(f"{like:.{column.digits - 1}e}"))
     power = 0

@@ -13,10 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import unknown
-from harness.judge.verdict import CONFIDENCE, Verdict, Verdicts
+from harness.intervals import REACH
+from harness.judge.verdict import Verdict, Verdicts
 from harness.report.tables.text import MINUS, MISSING
 
-FORMATS = ("terminal", "md", "csv")
+VERDICT_FORMATS = ("terminal", "md", "csv")
+"""Formats that verdicts can be printed in."""
 HEADER = ("model", "row", "number", "theirs", "ours", "difference", "±", "verdict")
 _RIGHT = frozenset({"theirs", "ours", "difference", "±"})
 _FIELDS = (
@@ -27,21 +29,21 @@ _FIELDS = (
 
 
 def verdict_table(verdicts: Verdicts, format: str, *, width: int | None = None) -> str:
-    """The verdicts as text.
+    """Return verdicts as text.
 
     Args:
-        verdicts: What to print.
-        format: One of `FORMATS`.
+        verdicts: The verdicts on one table.
+        format: One of `VERDICT_FORMATS`.
         width: Characters per line of "terminal"; None for the terminal's own.
 
     Raises:
         UserError: `format` does not exist.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    if format not in VERDICT_FORMATS:
+        raise unknown("format", format, VERDICT_FORMATS)
     if format == "csv":
         return _csv(verdicts)
-    rows = [_cells(verdict) for verdict in verdicts.found]
+    rows = [_cells(verdict) for verdict in verdicts.verdicts]
     body = _terminal(rows, width) if format == "terminal" else _markdown(rows)
     notes = "\n".join(f"{bullet}{note}" for bullet, note in _notes(verdicts, format))
     return f"{verdicts.summary()}.\n\n{body}\n{notes}\n"
@@ -58,7 +60,7 @@ def _cells(verdict: Verdict) -> tuple[str, ...]:
         _theirs(verdict),
         _number(verdict.ours, digits),
         _number(verdict.difference, digits, signed=True),
-        MISSING if verdict.ours is None or exact else f"{CONFIDENCE * verdict.error:.{digits}f}",
+        MISSING if verdict.ours is None or exact else f"{REACH * verdict.error:.{digits}f}",
         f"{verdict.outcome} ({verdict.why})" if verdict.why else verdict.outcome,
     )
 
@@ -92,7 +94,7 @@ def _notes(verdicts: Verdicts, format: str) -> Iterator[tuple[str, str]]:
         )
     yield (
         bullet,
-        f"±: {CONFIDENCE} standard errors of ours. Reproduced: the difference is no larger than "
+        f"±: {REACH} standard errors of ours. Reproduced: the difference is no larger than "
         "that and half a unit of the last printed digit together.",
     )
 
@@ -123,7 +125,7 @@ def _csv(verdicts: Verdicts) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_FIELDS)
-    for verdict in verdicts.found:
+    for verdict in verdicts.verdicts:
         column = verdict.column
         writer.writerow(
             (

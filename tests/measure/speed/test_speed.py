@@ -8,7 +8,6 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.errors import UserError
-from harness.intervals import speedup
 from harness.measure.speed.clock import Span
 from harness.measure.speed.compared import measure_speed
 from harness.measure.speed.runtime import Generation
@@ -135,28 +134,3 @@ def test_deterministic_mode_is_left_and_restored(
     finally:
         torch.use_deterministic_algorithms(before)
     assert set(seen) == {False}
-
-
-def test_the_bootstrap_is_deterministic_and_paired() -> None:
-    compressed, baseline = [1.0, 1.2, 0.9, 1.1, 3.0], [2.0, 2.5, 1.7, 2.2, 6.1]
-    first = speedup(compressed, baseline, seed=3)
-    assert first == speedup(compressed, baseline, seed=3)
-    assert first.ratio == 2.0
-    assert first.low <= 2.0 <= first.high
-    # Pairs move together: where each pair has the same ratio there is nothing to be unsure of.
-    doubled = speedup(compressed, [2 * value for value in compressed])
-    assert (doubled.ratio, doubled.low, doubled.high) == (2.0, 2.0, 2.0)
-
-
-def test_the_interval_covers_the_truth() -> None:
-    """Over 60 draws of 15 noisy pairs the true ratio of 2 is in at least 85 % of intervals."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn((60, 2, 15), generator=generator, dtype=torch.float64)
-    times = (0.1 * noise).exp() * torch.tensor([1.0, 2.0], dtype=torch.float64)[:, None]
-    intervals = [speedup(ours.tolist(), theirs.tolist()) for ours, theirs in times]
-    assert sum(each.low <= 2 <= each.high for each in intervals) >= 51
-
-
-def test_unpaired_repetitions_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 repetitions cannot be paired with 1"):
-        speedup([1.0, 2.0], [1.0])

@@ -1,4 +1,4 @@
-"""Average accuracy against what is left of the model, one panel per model."""
+"""The trade-off: average accuracy against the size that is left, one panel per model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.records.protocol import Protocol
@@ -16,14 +15,12 @@ from harness.report.board import Row
 from harness.report.columns import AVERAGE
 from harness.report.figures.page import (
     ACROSS,
-    COLOURS,
     HEIGHT,
-    MARKERS,
     OWN,
-    STYLE,
     WIDTH,
+    Drawing,
     legend,
-    save,
+    style,
 )
 from harness.report.footnotes import REFERENCE
 from harness.report.leaderboard import leaderboard
@@ -32,13 +29,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "MARKERS", "accuracy_against_size"]
-
 SIZES = {
     "artifact": ("size.artifact_bytes", "artifact size"),
     "parameters": ("size.nonzero_parameters", "nonzero parameters"),
 }
-"""File name to the column of the size and its name in words."""
+"""Key of the size's column and its words, by the end of the file's name."""
 NOTE = "Points: means over seeds; bars: one standard deviation."
 
 
@@ -51,39 +46,30 @@ class Point:
     sd: float | None
 
 
-def accuracy_against_size(
-    records: Sequence[Record], protocol: Protocol, folder: Path
-) -> list[Path]:
-    """Plot the average accuracy against the artifact's size and against the parameters kept.
+def trade_off(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
+    """Draw the average accuracy against the artifact's size and against the parameters kept.
+
+    Both are drawn even where no record has an average and a size, and say so.
 
     Args:
-        records: Of one protocol, in any order; those without an average or a size are left out.
-        protocol: The one that the records were made under.
-        folder: Made if it does not exist.
-
-    Returns:
-        A PNG and an SVG for each of the two sizes; the same records give the same bytes.
+        records: Records of one protocol, in any order; those without an average or a size are
+            left out.
+        protocol: The protocol that the records were made under.
 
     Raises:
         UserError: a record of another protocol, or two records for one row and seed.
     """
-    import matplotlib as mpl
-
     rows = leaderboard(records, protocol).rows
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    with mpl.rc_context(STYLE):
-        for name, (key, size) in SIZES.items():
-            figure = _figure(rows, key, size, len(protocol.average))
-            paths += save(figure, folder, f"accuracy-against-{name}")
-    return paths
+    for name, (key, size) in SIZES.items():
+        figure = _figure(rows, key, size, len(protocol.average))
+        yield Drawing(f"accuracy-against-{name}", figure)
 
 
 def _figure(rows: Sequence[Row], key: str, size: str, tasks: int) -> Figure:
     from matplotlib.figure import Figure
 
     panels = [(model, list(group)) for model, group in groupby(rows, key=lambda row: row.model)]
-    families = sorted({_family(row) for row in rows if row.kind == "method"})
+    lines = sorted({_methods(row) for row in rows if row.kind == "method"})
     across = min(max(len(panels), 1), ACROSS)
     down = max(math.ceil(len(panels) / across), 1)
     width = WIDTH * max(across, 1.4)
@@ -91,7 +77,7 @@ def _figure(rows: Sequence[Row], key: str, size: str, tasks: int) -> Figure:
     figure.suptitle(f"Average accuracy on {tasks} tasks against {size}", fontsize=13)
     grid = figure.subplots(down, across, squeeze=False)
     for place, (model, group) in zip(grid.flat, panels, strict=False):
-        _panel(place, model, group, key, families)
+        _panel(place, model, group, key, lines)
         place.set_xlabel(f"{size} (% of the baseline)")
     for place in grid[:, 0]:
         place.set_ylabel("average accuracy (%)")
@@ -106,7 +92,7 @@ def _figure(rows: Sequence[Row], key: str, size: str, tasks: int) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, model: str, rows: Sequence[Row], key: str, families: Sequence[str]) -> None:
+def _panel(axes: Axes, model: str, rows: Sequence[Row], key: str, lines: Sequence[str]) -> None:
     axes.set_title(model)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
@@ -124,24 +110,24 @@ def _panel(axes: Axes, model: str, rows: Sequence[Row], key: str, families: Sequ
             linewidth=1.2,
             label="mean of max(chance, majority)",
         )
-    for family, points in _points(rows, base, key):
-        _line(axes, family, points, families.index(family))
+    for methods, points in _points(rows, base, key):
+        _line(axes, methods, points, lines.index(methods))
 
 
 def _points(rows: Sequence[Row], base: Row | None, key: str) -> Iterator[tuple[str, list[Point]]]:
-    """Family by family; a row without an average or a size has no point."""
+    """Points by the methods of their rows; a row without an average or a size has none."""
     whole = base.values[key].mean if base and key in base.values else 0.0
-    found: dict[str, list[Point]] = defaultdict(list)
+    points: dict[str, list[Point]] = defaultdict(list)
     for row in rows:
         if row.kind == "method" and whole > 0 and {AVERAGE, key} <= row.values.keys():
             average, size = row.values[AVERAGE], row.values[key].mean
             sd = None if average.sd is None else 100 * average.sd
-            found[_family(row)].append(Point(100 * size / whole, 100 * average.mean, sd))
-    for family in sorted(found):
-        yield family, sorted(found[family], key=lambda point: (point.size, point.accuracy))
+            points[_methods(row)].append(Point(100 * size / whole, 100 * average.mean, sd))
+    for methods in sorted(points):
+        yield methods, sorted(points[methods], key=lambda point: (point.size, point.accuracy))
 
 
-def _line(axes: Axes, family: str, points: Sequence[Point], place: int) -> None:
+def _line(axes: Axes, methods: str, points: Sequence[Point], place: int) -> None:
     sizes = [round(point.size, 3) for point in points]
     # Variants of one size belong to no curve.
     curve = len(set(sizes)) == len(sizes)
@@ -149,18 +135,12 @@ def _line(axes: Axes, family: str, points: Sequence[Point], place: int) -> None:
         [point.size for point in points],
         [point.accuracy for point in points],
         yerr=[point.sd or 0.0 for point in points] if any(p.sd for p in points) else None,
-        label=family,
-        color=COLOURS[place % len(COLOURS)],
-        marker=MARKERS[place % len(MARKERS)],
+        label=methods,
         linestyle="-" if curve else "none",
-        markersize=7,
-        markeredgecolor="white",
-        markeredgewidth=0.7,
-        linewidth=1.6,
         capsize=3,
-        alpha=0.9,
+        **style(place),
     )
 
 
-def _family(row: Row) -> str:
+def _methods(row: Row) -> str:
     return " + ".join(row.methods)

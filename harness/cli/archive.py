@@ -1,4 +1,4 @@
-"""`moebench pack`: the records of a suite in one compressed file."""
+"""`moebench archive`: the records of a suite in one compressed file."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from harness.errors import UserError
 
 def add(app: typer.Typer) -> None:
     """Register the verb."""
-    app.command("pack", epilog="Example: moebench pack quickstart --results results")(pack)
+    app.command("archive", epilog="Example: moebench archive quickstart --results results")(archive)
 
 
-def pack(
+def archive(
     suite: Annotated[
         str,
         typer.Argument(metavar="SUITE", help="Name of the suite's folder in the results."),
@@ -25,7 +25,7 @@ def pack(
 ) -> None:
     """Put a suite's records into one compressed file, and the items into another.
 
-    The loose files are deleted; every other verb reads the packed ones in their place, and a run
+    The loose files are deleted; every other verb reads the archive in their place, and a run
     goes on from them.
     """
     from harness.records.store import Store
@@ -34,5 +34,5 @@ def pack(
     if not store.folder.is_dir():
         raise UserError(f"{store.folder}: no results here. Run 'moebench run' first.")
     with store.locked():
-        count = store.pack()
-    say(f"Packed {count} records of {store.folder}.")
+        count = store.archive()
+    say(f"Archived {count} records of {store.folder}.")

@@ -1,4 +1,4 @@
-"""How the genetic search of MoE-I² converges in every layer (figure 4)."""
+"""Convergence of the genetic search of MoE-I² in every layer (figure 4)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FEW = 12
-"""Blocks up to which the means are drawn, too; with more they hide the best."""
+"""Largest number of blocks with which the means are drawn too; more would hide the best."""
 
 
-def search(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
-    """The least and the mean loss of every generation, a line per block."""
-    found = noted(records, protocol, "moe-i2-prune.search")
+def convergence(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
+    """Draw the least and the mean loss of every generation, a line per block."""
+    searches = noted(records, protocol, "moe-i2-prune.search")
     panels = [
-        Panel(title, partial(_panel, layers=one.data))
-        for title, one in zip(titles(found), found, strict=True)
+        Panel(title, partial(_panel, layers=n.data))
+        for title, n in zip(titles(searches), searches, strict=True)
     ]
     if panels:
         yield Drawing("search", page("Convergence of the genetic search", panels))
@@ -50,7 +50,7 @@ def _panel(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _bar(axes: Axes, blocks: Sequence[int], colours: Any) -> None:
-    """Which colour is which block's."""
+    """Draw a bar that says which colour is which block's."""
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import BoundaryNorm, ListedColormap
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from torch import Tensor
 
 from harness.method import Block, Matrix, Stack, sharing, stacks
-from methods.awq.groups import Group
-from methods.awq.scale_search import Pairs
+from methods.quantization.awq.groups import Group
+from methods.quantization.awq.scale_search import Pairs
 
 MOST = 2**23
 """Numbers in the weights and moments of one stack; those of a single matrix may be more."""

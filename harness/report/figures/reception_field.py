@@ -1,4 +1,4 @@
-"""What the K and T of MoE-I²'s reception field do (figure 5)."""
+"""The reception field: accuracy and perplexity against the K and T of MoE-I² (figure 5)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 METHOD = "moe-i2-prune"
 WORDS = {"best": "K (subsets per layer)", "field": "T (layers per field)"}
+"""Words on the axes, by the method's option."""
 Settings = dict[tuple[int, int], list[Record]]
-"""(K, T) to the records of all seeds."""
+"""Records of all seeds, by K and T."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,12 @@ class Sweep:
 
     model: str
     row: str
-    """The first of them."""
+    """Name of the first row among them."""
     records: Settings
 
 
-def field(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
-    """Accuracy and perplexities against K and T, where a suite has recipes that differ in them."""
+def reception_field(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
+    """Draw accuracy and perplexities against K and T, where recipes differ in them alone."""
     measures: dict[str, Callable[[Record], float | None]] = {}
     if protocol.average:
         measures["average accuracy (%)"] = partial(_accuracy, protocol=protocol)
@@ -58,7 +59,7 @@ def field(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
 
 
 def _sweeps(records: Sequence[Record], protocol: Protocol) -> list[Sweep]:
-    found: dict[str, Sweep] = {}
+    sweeps: dict[str, Sweep] = {}
     for entry in entries(records, protocol):
         for record in entry.ok:
             steps = [step for step in record.recipe if step.method == METHOD]
@@ -69,16 +70,16 @@ def _sweeps(records: Sequence[Record], protocol: Protocol) -> list[Sweep]:
                 for step in record.recipe
             ]
             key = json.dumps([entry.model, rest], sort_keys=True)
-            sweep = found.setdefault(key, Sweep(entry.model, entry.name, defaultdict(list)))
+            sweep = sweeps.setdefault(key, Sweep(entry.model, entry.name, defaultdict(list)))
             options = steps[0].options
             sweep.records[options["best"], options["field"]].append(record)
-    return [sweep for sweep in found.values() if len(sweep.records) > 1]
+    return [sweep for sweep in sweeps.values() if len(sweep.records) > 1]
 
 
 def _points(
     records: Settings, read: Callable[[Record], float | None]
 ) -> dict[tuple[int, int], tuple[float, float]]:
-    """(K, T) to mean and standard deviation."""
+    """Mean and standard deviation over seeds, by K and T."""
     points = {}
     for setting, seeds in records.items():
         values = [value for record in seeds if (value := read(record)) is not None]

@@ -29,11 +29,11 @@ from harness.method import (
     rounded_note,
     stacks,
 )
-from methods.awq.clip import clipped
-from methods.awq.groups import Group, groups
-from methods.awq.problems import MOST, problems
-from methods.awq.scale import Scales
-from methods.awq.scale_search import Pairs, search
+from methods.quantization.awq.clip import clipped
+from methods.quantization.awq.groups import Group, groups
+from methods.quantization.awq.problems import MOST, problems
+from methods.quantization.awq.scale import Scales
+from methods.quantization.awq.scale_search import Pairs, search
 
 
 class AWQ(Quantization, Method):

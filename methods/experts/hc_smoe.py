@@ -17,7 +17,6 @@ from harness.method import (
     Method,
     MoEModel,
     Note,
-    Refused,
     TokenCount,
 )
 
@@ -40,9 +39,6 @@ class HCSMoE(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one MergeExperts per MoE layer that has experts to merge."""
-        for block in model.moe_blocks():
-            if not block.plain_routing:
-                raise Refused(f"block {block.index} is merged or skips experts; use hc-smoe first.")
         kept = self.plan(model, least=1)
         groups: dict[int, tuple[tuple[int, ...], ...]] = {}
         tokens: dict[int, TokenCount] = {}

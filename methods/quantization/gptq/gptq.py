@@ -27,7 +27,7 @@ from harness.method import (
     rounded_note,
     stacks,
 )
-from methods.gptq.sweep import Grids, Sweep
+from methods.quantization.gptq.sweep import Grids, Sweep
 
 MOST = 2**24
 """Numbers in the weights and Hessians of one stack; those of a single Hessian may be more."""

@@ -42,8 +42,11 @@ class MSMoE(KeepBudget, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one MergeExperts per MoE layer that has experts to merge."""
         for block in model.moe_blocks():
-            if not block.plain_routing:
-                raise Refused(f"block {block.index} is merged or skips experts; use m-smoe first.")
+            if sum(row in block.experts for row in block.rows) > len(block.experts):
+                raise Refused(
+                    f"block {block.index} has merged experts, to which several rows of the router "
+                    "lead; m-smoe compares single rows, use it before other merging."
+                )
         total = sum(self.plan(model, least=1).values())
         similarities: dict[int, RouterSimilarity] = {}
         tokens: dict[int, TokenCount] = {}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.method import Scheme, grouped
-from methods.awq.scale_search import simulated
+from methods.quantization.awq.scale_search import simulated
 
 
 def clipped(

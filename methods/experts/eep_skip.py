@@ -40,9 +40,16 @@ class EEPSkip(Method):
     skipped."""
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
-        """Yield one SkipExperts per MoE layer, after all thresholds are known."""
-        for block in model.moe_blocks():
-            self._check(block.index, block.top_k, block.beta)
+        """Yield one SkipExperts per MoE layer, after all thresholds are known.
+
+        A layer that chooses one expert per token has none to skip and stays as it is.
+        """
+        layers = model.moe_blocks()
+        for block in layers:
+            if block.beta is not None:
+                raise Refused(f"block {block.index} skips experts already; set the threshold once.")
+        if all(block.top_k < 2 for block in layers):
+            raise Refused(f"{model.ref} chooses one expert per token: there is none to skip.")
         betas: dict[int, dict[str, float]] = {}
         for block in calibration.walk(model, follow="original"):
             if block.experts and block.top_k > 1:
@@ -55,9 +62,3 @@ class EEPSkip(Method):
         yield Note(name="eep-skip.betas", data=betas)
         for index, layer in betas.items():
             yield SkipExperts(block=index, beta=layer["beta"])
-
-    def _check(self, index: int, top_k: int, beta: float | None) -> None:
-        if beta is not None:
-            raise Refused(f"block {index} skips experts already; set the threshold once.")
-        if top_k < 2:
-            raise Refused(f"block {index} chooses one expert per token: there is none to skip.")

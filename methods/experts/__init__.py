@@ -1,0 +1,1 @@
+"""Methods that remove, skip or merge whole experts."""

@@ -1,0 +1,1 @@
+"""Methods that replace matrices by products of two thin ones."""

@@ -1,0 +1,1 @@
+"""Methods that put weights on a grid of few bits."""
