@@ -92,7 +92,7 @@ def first_fault(error: ValidationError, form: type[BaseModel], *, noun: str = ""
     here = [fault for other, fault in faults if other == place]
     name = next((part for part in reversed(place) if isinstance(part, str)), "")
     subject = f"{noun} {name!r}".strip() if name else "it"
-    return Fault(place, _said(subject, name, here, form, noun or "key"))
+    return Fault(place, _text(subject, name, here, form, noun or "key"))
 
 
 _WANTED = {
@@ -135,7 +135,7 @@ _WANTED = {
 """Description of a right value, by the type of pydantic's fault."""
 
 
-def _said(
+def _text(
     subject: str, name: str, faults: Sequence[ErrorDetails], form: type[BaseModel], noun: str
 ) -> str:
     """The text of faults at one place."""
@@ -149,8 +149,8 @@ def _said(
             known = _keys(form, fault["loc"][:-1])
             return f"unknown {noun} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
         case "value_error":
-            said = fault["ctx"]["error"]
-            return f"{subject}: {said}" if name else str(said)
+            reason = fault["ctx"]["error"]
+            return f"{subject}: {reason}" if name else str(reason)
     wanted = [
         _WANTED[fault["type"]].format(**fault.get("ctx", {}))
         for fault in faults

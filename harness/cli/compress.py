@@ -35,9 +35,7 @@ def compress(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="OPTION=VALUE", help="Option of the method; repeatable. A list is A,B."
-        ),
+        typer.Option("--set", metavar="NAME=VALUE", help="Option of the method; lists as A,B."),
     ] = None,
     recipe: Annotated[
         Path | None,

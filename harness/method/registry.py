@@ -47,11 +47,6 @@ def descriptions() -> dict[str, Description]:
     return {name: _description(reader, name, entries()[name]) for name in names()}
 
 
-def methods() -> dict[str, type[Method]]:
-    """Import all installed methods; return them by name."""
-    return {name: method(name) for name in names()}
-
-
 def method(name: str, *, where: str = "") -> type[Method]:
     """Return a method by name, or by `path/to/file.py:Class`.
 
