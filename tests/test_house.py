@@ -14,9 +14,10 @@ ROOT = Path(__file__).parents[1]
 HARNESS = ROOT / "harness"
 SOURCES = sorted([*HARNESS.rglob("*.py"), *(ROOT / "methods").rglob("*.py")])
 FOLDERS = sorted({path.parent for path in SOURCES})
-ROOMS = sorted(path.parent for path in HARNESS.rglob("__init__.py") if path.parent != HARNESS)
+ROOMS = [folder for folder in FOLDERS if folder.parent != ROOT]
 LONGEST_FILE, LONGEST_FUNCTION, MOST_MODULES, MOST_IN_HALL = 500, 60, 15, 4
 EXCUSE = "# Over 60 lines"
+OURS = re.compile(r"(harness|methods)\b")
 QUESTIONS = {"What", "Whether", "Which", "How", "Of", "Where", "Who", "When", "Whose"}
 
 
@@ -109,24 +110,26 @@ def imports_line(room: Path) -> str:
 
 
 def imported(room: Path) -> set[str]:
-    """Modules of the harness that a folder's modules import, at the top or inside functions."""
+    """Modules of ours that a folder's modules import, at the top or inside functions."""
     known = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in SOURCES}
     names: set[str] = set()
     for path in room.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and re.match(r"harness\b", node.module or ""):
+            if isinstance(node, ast.ImportFrom) and OURS.match(node.module or ""):
                 for alias in node.names:
                     whole = f"{node.module}.{alias.name}"
                     inside = whole in known or f"{whole}.__init__" in known
                     names.add(whole if inside else str(node.module))
             elif isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names if alias.name.startswith("harness")}
+                names |= {alias.name for alias in node.names if OURS.match(alias.name)}
     return names
 
 
 def place(module: str, own: str) -> str:
     """A module's room: outside of the importer's own, and as near to it as there is one."""
-    parts, mine = module.split(".")[1:], own.split(".")[1:]
+    (root, *parts), (home, *mine) = module.split("."), own.split(".")
+    if root != home:
+        return ".".join([root, *parts[:1]])
     shared = next(
         (depth for depth, pair in enumerate(zip(parts, mine, strict=False)) if pair[0] != pair[1]),
         min(len(parts), len(mine)),

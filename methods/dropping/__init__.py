@@ -1,1 +1,4 @@
-"""Methods that remove MoE layers or whole blocks."""
+"""Methods that remove MoE layers or whole blocks.
+
+Imports harness.method.
+"""

@@ -1,1 +1,4 @@
-"""Methods that remove, skip or merge whole experts."""
+"""Methods that remove, skip or merge whole experts.
+
+Imports harness.calibration, harness.method.
+"""

@@ -1,1 +1,4 @@
-"""Methods that replace matrices by products of two thin ones."""
+"""Methods that replace matrices by products of two thin ones.
+
+Imports harness.method.
+"""

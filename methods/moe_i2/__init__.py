@@ -1,1 +1,4 @@
-"""MoE-I²: expert pruning between layers and low-rank decomposition within experts."""
+"""MoE-I²: expert pruning between layers and low-rank decomposition within experts.
+
+Imports harness.calibration, harness.method.
+"""

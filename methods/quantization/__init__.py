@@ -1,1 +1,4 @@
-"""Methods that put weights on a grid of few bits."""
+"""Methods that put weights on a grid of few bits.
+
+Imports harness.method, harness.model, harness.peers.
+"""

@@ -1,1 +1,4 @@
-"""Methods that set single weights to zero."""
+"""Methods that set single weights to zero.
+
+Imports harness.method.
+"""

@@ -1,1 +1,4 @@
-"""AWQ: scales that move from inputs into weights, clipped ranges, and rounding."""
+"""AWQ: scales that move from inputs into weights, clipped ranges, and rounding.
+
+Imports harness.method, harness.model.
+"""
