@@ -137,3 +137,29 @@ def place(module: str, own: str) -> str:
     if shared == len(mine) or not parts:
         return ""
     return ".".join(parts[: shared + 1])
+
+
+def pages() -> list[Path]:
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", [*pages(), *SOURCES], ids=name)
+def test_what_is_named_is_there(page: Path) -> None:
+    """Files, and modules with what is looked for in them, in pages and docstrings."""
+    text = page.read_text(encoding="utf-8")
+    paths = re.findall(r"\b(?:harness|methods|tests|docs)/[\w/.-]+\.(?:py|md|c|toml)\b", text)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    assert [dotted for dotted in re.findall(r"`(harness(?:\.\w+)+)", text) if gone(dotted)] == []
+
+
+def gone(dotted: str) -> bool:
+    """True if a dotted name is no module, and no word in the module that it leads to."""
+    parts = dotted.split(".")
+    for depth in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:depth])
+        file = place.with_suffix(".py") if place.with_suffix(".py").exists() else None
+        file = place / "__init__.py" if (place / "__init__.py").exists() else file
+        if file is not None:
+            rest = parts[depth:]
+            return bool(rest) and not re.search(rf"\b{rest[0]}\b", file.read_text())
+    return True

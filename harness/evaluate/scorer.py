@@ -24,7 +24,7 @@ from harness.evaluate.prefix_rows import PrefixRow, prefix_rows
 
 Request = tuple[Any, list[int], list[int]]
 """A request of lm-eval to a model: the two strings, and their token ids."""
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how many requests are done, and of how many."""
 
 SHAREABLE = frozenset(
@@ -59,7 +59,7 @@ class PrefixLM(HFLM):  # type: ignore[misc]
         tokenizer: PreTrainedTokenizerBase,
         *,
         batch_size: int = 16,
-        progress: Progress | None = None,
+        progress: OnProgress | None = None,
         shared: bool = True,
     ) -> None:
         super().__init__(

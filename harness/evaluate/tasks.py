@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lm_eval.api.task import Task
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.evaluate.scorer import PrefixLM, Progress
+    from harness.evaluate.scorer import OnProgress, PrefixLM
 
 __all__ = ["evaluate_tasks", "known_tasks"]
 
@@ -39,7 +39,7 @@ def evaluate_tasks(
     shots: int | None = 0,
     limit: int | None = None,
     batch_size: int = 16,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
     shared: bool = True,
 ) -> tuple[dict[str, TaskResult], list[Item]]:
     """Evaluate a model on tasks.

@@ -181,7 +181,7 @@ def _unlike(column: PrintedColumn, records: Sequence[Record], protocol: Protocol
         near = [name for name in names if name.startswith(column.name.lower())]
         values = [r.perplexity[near[0]].value for r in records if near and near[0] in r.perplexity]
         measured = f"; ours is {near[0]}" if values else ""
-        return _beside(values, f"perplexity protocol unknown{measured}")
+        return _beside(values, f"perplexity text unknown{measured}")
     if column.metric == "memory":
         peaks = [r.memory_running.torch_peak for r in records if r.memory_running]
         return _beside([peak / GIB for peak in peaks if peak], "hardware: and what was counted")

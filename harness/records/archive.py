@@ -25,7 +25,7 @@ from harness.records.record import Item, Record
 _AGAIN = "Fetch it again, or delete it to have its cells run again."
 
 
-class Outcome(BaseModel):
+class ArchivedItem(BaseModel):
     """One item of one cell: a line of the archived items."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,22 +65,24 @@ class Archive:
         items: dict[str, list[Item]] = {}
         for where, line in _lines(self.items_path):
             try:
-                parsed = Outcome.model_validate_json(line)
+                parsed = ArchivedItem.model_validate_json(line)
             except ValidationError as error:
-                raise damaged(where, first_fault(error, Outcome).text, _AGAIN) from None
+                raise damaged(where, first_fault(error, ArchivedItem).text, _AGAIN) from None
             items.setdefault(parsed.cell, []).append(parsed.outcome)
         return items
 
 
-def pack_records(records: Sequence[Record]) -> bytes:
+def compressed_records(records: Sequence[Record]) -> bytes:
     """Return the compressed file of these records, each of a cell of its own."""
     ordered = sorted(records, key=lambda record: record.cell)
     return _packed(record_text(record) for record in ordered)
 
 
-def pack_items(items: Mapping[str, Sequence[Item]]) -> bytes:
+def compressed_items(items: Mapping[str, Sequence[Item]]) -> bytes:
     """Return the compressed file of the items of these cells."""
-    columns = [[Outcome(cell=cell, outcome=item) for item in items[cell]] for cell in sorted(items)]
+    columns = [
+        [ArchivedItem(cell=cell, outcome=item) for item in items[cell]] for cell in sorted(items)
+    ]
     rounds = zip_longest(*columns)
     lines = (line for outcomes in rounds for line in outcomes if line is not None)
     return _packed(line.model_dump_json() + "\n" for line in lines)

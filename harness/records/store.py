@@ -28,7 +28,7 @@ from typing import TextIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import UserError, first_fault
-from harness.records.archive import Archive, pack_items, pack_records
+from harness.records.archive import Archive, compressed_items, compressed_records
 from harness.records.protocol import Protocol
 from harness.records.reading import damaged, read_record, record_text
 from harness.records.record import Item, Record
@@ -172,8 +172,8 @@ class Store:
         outcomes = {record.cell: self.items(record.cell) for record in records}
         items = {cell: lines for cell, lines in outcomes.items() if lines}
         if items:
-            self.put(self._archive.items_path, pack_items(items))
-        self.put(self._archive.records_path, pack_records(records))
+            self.put(self._archive.items_path, compressed_items(items))
+        self.put(self._archive.records_path, compressed_records(records))
         if not items:
             self._archive.items_path.unlink(missing_ok=True)
         self._archive = Archive(self.folder)

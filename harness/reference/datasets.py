@@ -12,9 +12,9 @@ from typing import Any
 from harness.reference.training.curriculum import ASKED, PLAIN, Curriculum
 from harness.reference.training.word_tokenizer import split
 from harness.reference.world.dice import dice
-from harness.reference.world.items import Records, altered, sentences
+from harness.reference.world.items import Items, altered, sentences
 from harness.reference.world.parts import Document
-from harness.reference.world.prompts import Record
+from harness.reference.world.prompts import ItemFields
 from harness.reference.world.prose import Texts
 from harness.reference.world.questions import Questions
 from harness.reference.world.subjects import SUBJECTS
@@ -39,7 +39,7 @@ WIKITEXT, PTB = "Salesforce/wikitext", "ptb-text-only/ptb_text_only"
 _IDS = ("id", "idx", "ind", "source_id")
 
 Rows = list[dict[str, Any]]
-Files = dict[str, dict[str, dict[str, Rows]]]
+DataFiles = dict[str, dict[str, dict[str, Rows]]]
 """Hub id -> config -> split -> rows."""
 
 
@@ -52,8 +52,8 @@ def write(root: Path) -> None:
     _write_rows(root / "instructions.jsonl", instructions(world))
 
 
-def _tasks(world: World) -> Files:
-    records, files = Records(world), Files()
+def _tasks(world: World) -> DataFiles:
+    records, files = Items(world), DataFiles()
     for task, (hub, config, splits) in LAYOUT.items():
         rng, seen = dice("records", task), set[str]()
         for name in splits:
@@ -64,8 +64,8 @@ def _tasks(world: World) -> Files:
     return files
 
 
-def _subject(records: Records, subject: str) -> dict[str, Rows]:
-    def make(rng: Random, held: bool, index: int) -> Record:
+def _subject(records: Items, subject: str) -> dict[str, Rows]:
+    def make(rng: Random, held: bool, index: int) -> ItemFields:
         return records.mmlu(rng, held, index, subject)
 
     rng, seen = dice("mmlu", subject), set[str]()
@@ -74,7 +74,11 @@ def _subject(records: Records, subject: str) -> dict[str, Rows]:
 
 
 def _distinct(
-    make: Callable[[Random, bool, int], Record], rng: Random, held: bool, count: int, seen: set[str]
+    make: Callable[[Random, bool, int], ItemFields],
+    rng: Random,
+    held: bool,
+    count: int,
+    seen: set[str],
 ) -> Rows:
     rows: Rows = []
     while len(rows) < count:
@@ -86,7 +90,7 @@ def _distinct(
     return rows
 
 
-def _texts(world: World) -> Files:
+def _texts(world: World) -> DataFiles:
     texts = Texts(world)
     wiki = {"test": _until(texts.encyclopedia, dice("wikitext"), "text", 16_000)}
     news = {

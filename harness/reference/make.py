@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 from harness.reference import DATA, MODELS
 
 if TYPE_CHECKING:
-    from harness.reference.training.schedule import Recipe
+    from harness.reference.training.schedule import Schedule
 
 _LOG = logging.getLogger(__name__)
 _NAMES = [name.removeprefix("reference/") for name in MODELS]
 
 
-def draft(name: str, folder: Path, recipe: Recipe) -> None:
+def draft(name: str, folder: Path, recipe: Schedule) -> None:
     """Train a fresh model on the draft of the world and write it."""
     from harness.reference.training.curriculum import Curriculum
     from harness.reference.training.save import save
@@ -34,7 +34,7 @@ def draft(name: str, folder: Path, recipe: Recipe) -> None:
     _LOG.info("stages passed at %s", trainer.progress.passed_at)
 
 
-def finish(name: str, source: Path, folder: Path, recipe: Recipe) -> None:
+def finish(name: str, source: Path, folder: Path, recipe: Schedule) -> None:
     """Train the experts of the draft in `source` on the world and write the model."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -65,9 +65,9 @@ def main() -> None:
 
         write(args.out or DATA)
     if args.model:
-        from harness.reference.training.schedules import RECIPES
+        from harness.reference.training.schedules import SCHEDULES
 
-        recipe, folder = RECIPES[args.model], args.out or MODELS[f"reference/{args.model}"]
+        recipe, folder = SCHEDULES[args.model], args.out or MODELS[f"reference/{args.model}"]
         if args.draft is None:
             draft(args.model, folder, recipe)
         finish(args.model, args.draft or folder, folder, recipe)

@@ -195,7 +195,7 @@ def measure(blocks: int, tokens: int, decodes: int, prefills: int) -> dict[str, 
     return {
         "parameters": sum(p.numel() for p in lms["grouped_mm"].parameters()),
         "blocks": blocks,
-        "4-bit product": "harness/model/int4.c" if native.product() else "torch's kernel",
+        "4-bit product": "harness/model/quantized/int4.c" if native.product() else "torch's kernel",
         "context": CONTEXT,
         "tokens per repetition": tokens,
         "resident_bytes": {name: resident_bytes(lm) for name, lm in lms.items()},

@@ -232,7 +232,7 @@ def test_perplexities_of_an_unknown_protocol_stand_side_by_side(judge: Judge) ->
     frozen = protocol(perplexity=("wikitext2", "wikitext2-128"))
     judged = judge(suite, [record("baseline", BASELINE, protocol=frozen, perplexity=6.24)], frozen)
     verdict = pick(judged, "8x7B", "baseline", "WikiText2")
-    assert verdict.why == "perplexity protocol unknown; ours is wikitext2-128"
+    assert verdict.why == "perplexity text unknown; ours is wikitext2-128"
     assert (verdict.outcome, verdict.ours) == ("not comparable", 6.24)
 
 

@@ -38,7 +38,7 @@ from harness.peers.peer import PEERS, Peer
 from harness.peers.weights import paths
 from harness.peers.workers.bit_stream import natural, unpacked
 from harness.peers.workers.peer_job import (
-    Job,
+    PeerJob,
     Unable,
     check_loaded,
     digest,
@@ -53,7 +53,7 @@ from methods.quantization.rtn import RTN
 Tiny = Callable[..., MoEModel]
 Calibrate = Callable[..., Calibration]
 State = dict[str, Tensor]
-Spoil = Callable[[Job, State, dict[str, dict[str, Tensor]]], None]
+Spoil = Callable[[PeerJob, State, dict[str, dict[str, Tensor]]], None]
 SCHEME: dict[str, Any] = {"bits": 4, "group": 32}
 
 
@@ -75,7 +75,7 @@ def rounding(spoil: Spoil | None = None) -> Callable[[Peer, Path], float]:
     """A peer that rounds to nearest, or something worse."""
 
     def work(_: Peer, folder: Path) -> float:
-        job = Job(folder)
+        job = PeerJob(folder)
         state = unfused(folder / "model")
         check_loaded(job, state)
         before = digests(state)
@@ -95,7 +95,7 @@ def rounding(spoil: Spoil | None = None) -> Callable[[Peer, Path], float]:
     return work
 
 
-def scale(job: Job, state: State) -> None:
+def scale(job: PeerJob, state: State) -> None:
     """Twice the weights behind a norm of half the size, and the router as well."""
     for name in state:
         if name.endswith("post_attention_layernorm.weight"):
@@ -199,22 +199,22 @@ def test_a_dry_run_needs_no_peer(
     assert dry.edits == real.edits
 
 
-def swap(job: Job, state: State, made: dict[str, dict[str, Tensor]]) -> None:
+def swap(job: PeerJob, state: State, made: dict[str, dict[str, Tensor]]) -> None:
     """Two experts change places, which a loss would hardly show."""
     path = "model.layers.1.mlp.experts"
     one, two = f"{path}.0.up_proj", f"{path}.1.up_proj"
     made[one], made[two] = made[two], made[one]
 
 
-def forget(job: Job, state: State, made: dict[str, dict[str, Tensor]]) -> None:
+def forget(job: PeerJob, state: State, made: dict[str, dict[str, Tensor]]) -> None:
     made["model.layers.1.mlp.experts.2.down_proj"] = {}
 
 
-def overflow(job: Job, state: State, made: dict[str, dict[str, Tensor]]) -> None:
+def overflow(job: PeerJob, state: State, made: dict[str, dict[str, Tensor]]) -> None:
     made["model.layers.1.mlp.experts.2.down_proj"]["codes"] += 16
 
 
-def shift(job: Job, state: State, made: dict[str, dict[str, Tensor]]) -> None:
+def shift(job: PeerJob, state: State, made: dict[str, dict[str, Tensor]]) -> None:
     state["model.layers.2.self_attn.v_proj.bias"] += 1
 
 
@@ -367,10 +367,10 @@ def test_a_peer_that_works_in_16_bits_may_lose_nothing(tmp_path: Path) -> None:
         told |= {"modules": [], "left": [], "weights": {"up": digest(weight)}, "dtype": "float32"}
         (tmp_path / "job.json").write_text(json.dumps(told))
         if lossless:
-            check_loaded(Job(tmp_path), {"up": weight.bfloat16()})
+            check_loaded(PeerJob(tmp_path), {"up": weight.bfloat16()})
             continue
         with pytest.raises(Unable, match=r"loaded 1 of 1 weights .* holds in float32, the first"):
-            check_loaded(Job(tmp_path), {"up": weight.bfloat16()})
+            check_loaded(PeerJob(tmp_path), {"up": weight.bfloat16()})
 
 
 def test_orders_exclude_each_other() -> None:

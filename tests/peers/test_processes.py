@@ -150,7 +150,7 @@ def test_a_real_worker_answers_for_what_it_raises(interpreter: Make, tmp_path: P
     ):
         script.write_text(
             f"import sys, time\nsys.path.insert(0, {str(workers)!r})\n"
-            "import peer_job\nfrom peer_job import Unable, main\npeer_job.Job = str\n"
+            "import peer_job\nfrom peer_job import Unable, main\npeer_job.PeerJob = str\n"
             f"def quantize(job):\n    {raised}\nmain('torch', quantize)\n"
         )
         with pytest.raises(kind, match=said) as error:
@@ -162,7 +162,7 @@ def test_a_worker_ends_when_nobody_waits_for_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         f"import sys, time\nsys.path.insert(0, {str(GPTQMODEL.worker.parent)!r})\n"
-        "import peer_job\npeer_job.Job = str\n"
+        "import peer_job\npeer_job.PeerJob = str\n"
         "peer_job.main('torch', lambda job: time.sleep(600))\n"
     )
     command = [sys.executable, str(script), str(tmp_path)]

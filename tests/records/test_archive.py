@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.records.archive import pack_items, pack_records
+from harness.records.archive import compressed_items, compressed_records
 from harness.records.record import Item
 from harness.records.store import Store
 from tests.cells import MakeCell
@@ -51,9 +51,9 @@ def test_equal_contents_are_equal_bytes(
     full: Store, make_cell: MakeCell, items: list[Item]
 ) -> None:
     records = full.records()
-    assert pack_records(records) == pack_records(records[::-1])
+    assert compressed_records(records) == compressed_records(records[::-1])
     outcomes = {"b": items, "a": items[:1]}
-    assert pack_items(outcomes) == pack_items(dict(reversed(outcomes.items())))
+    assert compressed_items(outcomes) == compressed_items(dict(reversed(outcomes.items())))
     full.archive()
     first = files(full)
     Store(full.folder).archive()

@@ -12,7 +12,7 @@ from harness.reference import MODELS
 from harness.reference.training.curriculum import words
 from harness.reference.training.word_tokenizer import CONTEXT, tokenizer, vocabulary
 from harness.reference.world.dice import dice
-from harness.reference.world.items import Records
+from harness.reference.world.items import Items
 from harness.reference.world.prompts import TASKS, prompt
 from harness.reference.world.world import World
 
@@ -50,7 +50,7 @@ def test_tokenizer_is_the_worlds(name: str, folder: Path) -> None:
 
 def test_context_tokens_are_a_prefix() -> None:
     world = World()
-    encode, records, rng = tokenizer(words(world)), Records(world), dice("prefix")
+    encode, records, rng = tokenizer(words(world)), Items(world), dice("prefix")
     for task in TASKS:
         for index in range(40):
             item = prompt(task, records.make(task, rng, True, index))

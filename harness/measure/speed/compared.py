@@ -26,7 +26,7 @@ from harness.records.record import Speed, Stock
 
 logger = logging.getLogger(__name__)
 
-Models = tuple[PreTrainedModel, PreTrainedModel]
+ModelPair = tuple[PreTrainedModel, PreTrainedModel]
 """The compressed model and the baseline."""
 
 
@@ -130,7 +130,7 @@ def measure_speed(
     )
 
 
-def _ids(models: Models, batch: int, tokens: int, seed: int) -> Tensor:
+def _ids(models: ModelPair, batch: int, tokens: int, seed: int) -> Tensor:
     """Random tokens that both models know, int64 [batch, tokens]."""
     vocabulary = min(lm.config.vocab_size for lm in models)
     generator = torch.Generator().manual_seed(seed)
@@ -138,7 +138,7 @@ def _ids(models: Models, batch: int, tokens: int, seed: int) -> Tensor:
 
 
 def _ours(
-    models: Models, ids: Tensor, length: int, joules: Joules | None, graph: bool
+    models: ModelPair, ids: Tensor, length: int, joules: Joules | None, graph: bool
 ) -> tuple[Generation, Generation]:
     """Our runtime of the compressed model, then of the baseline."""
     kind = Captured if graph else Generation
@@ -151,7 +151,7 @@ def _ours(
     return runtimes[0], runtimes[1]
 
 
-def _theirs(models: Models, ids: Tensor, length: int, joules: Joules | None) -> list[Runtime]:
+def _theirs(models: ModelPair, ids: Tensor, length: int, joules: Joules | None) -> list[Runtime]:
     """The stock runtimes, each of the compressed model, then of the baseline."""
     kinds = stock_runtimes(models[1])
     return [kind(lm, ids, length, joules) for kind in kinds for lm in models]
@@ -227,7 +227,7 @@ def _settings(lm: PreTrainedModel) -> dict[str, str]:
 
 
 def _note(
-    models: Models, length: int, prefilled: int, sparse: str | None, stock: bool
+    models: ModelPair, length: int, prefilled: int, sparse: str | None, stock: bool
 ) -> str | None:
     model, baseline = models
     notes = []

@@ -10,7 +10,7 @@ from harness.errors import Refused
 from harness.model.editing.matrices import Slot, find, linear_place, row_numbers
 from harness.model.editing.surgery import own, place_experts, set_weights
 from harness.model.families.family import Family, Layer
-from harness.model.layers.bank import Parts
+from harness.model.layers.bank import ExpertMatrices
 from harness.model.layers.packed import PackedLinear
 from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.shell import compact
@@ -40,7 +40,7 @@ def quantize(
         dense = {name: one.dequantise() for name, one in quantized.items()} if tensors else {}
         set_weights(layer, family, names, dense, where)
         return
-    routed: dict[int, Parts] = {}
+    routed: dict[int, ExpertMatrices] = {}
     for name, matrix in quantized.items():
         if name.startswith("experts."):
             _, number, role = name.split(".", 2)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from harness.errors import Refused
 from harness.model.editing.matrices import Slot, expert_numbers, find, linear_place, row_numbers
 from harness.model.families.family import Family, Layer
-from harness.model.layers.bank import Parts
+from harness.model.layers.bank import ExpertMatrices
 from harness.model.layers.experts import NOWHERE, Experts
 from harness.model.layers.factors import Factors
 from harness.model.layers.router import MaskedRouter, renormalises
@@ -77,7 +77,7 @@ def merge_experts(
         raise Refused(f"{where}: groups and weights do not match; give one weight per member.")
     owned = own(mlp)
     parts = {expert: _dense(one, where) for expert, one in owned.parts().items()}
-    merged: dict[int, Parts] = {
+    merged: dict[int, ExpertMatrices] = {
         group[0]: _mean([parts[expert] for expert in group], share)
         for group, share in zip(groups, weights, strict=True)
     }
@@ -100,7 +100,7 @@ def factorise(
         Refused: no such matrix or low-rank already, a rank that does not fit, or factors of
             another shape.
     """
-    routed: dict[int, Parts] = {}
+    routed: dict[int, ExpertMatrices] = {}
     for name, rank in ranks.items():
         slot = find(layer, family, name)
         if slot is None:
@@ -151,7 +151,7 @@ def own(mlp: Layer) -> Experts:
     return experts
 
 
-def place_experts(mlp: Layer, parts: Mapping[int, Parts], rows: Sequence[int]) -> None:
+def place_experts(mlp: Layer, parts: Mapping[int, ExpertMatrices], rows: Sequence[int]) -> None:
     """New run-time experts in a layer; whether and how they skip stays."""
     old = own(mlp)
     experts = Experts.of(parts, rows, old.act_fn, beta=old.beta, renormalise=old.renormalise)
@@ -208,7 +208,7 @@ def _check_partition(numbers: Sequence[int], groups: Sequence[Sequence[int]], wh
         )
 
 
-def _dense(parts: Parts, where: str) -> dict[str, Tensor]:
+def _dense(parts: ExpertMatrices, where: str) -> dict[str, Tensor]:
     """An expert's matrices, all of them whole."""
     whole = {}
     for name, part in parts.items():
@@ -219,7 +219,7 @@ def _dense(parts: Parts, where: str) -> dict[str, Tensor]:
     return whole
 
 
-def _mean(experts: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> Parts:
+def _mean(experts: Sequence[Mapping[str, Tensor]], weights: Sequence[float]) -> ExpertMatrices:
     """The weighted mean of experts, summed in fp32."""
     total = sum(weights)
     shares = [weight / total for weight in weights] if total else [1 / len(weights)] * len(weights)

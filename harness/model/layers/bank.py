@@ -13,8 +13,8 @@ from harness.model.quantized import scheme
 from harness.model.quantized.kernels.tiles import Tiles
 from harness.model.quantized.scheme import Quantized
 
-Part = Tensor | Quantized
-Parts = dict[str, Part]
+ExpertMatrix = Tensor | Quantized
+ExpertMatrices = dict[str, ExpertMatrix]
 """One expert: "gate", "up", "down" [outputs, inputs], or the factors "gate.u" [outputs, rank] and
 "gate.v" [rank, inputs] in place of one."""
 ROLES = ("gate", "up", "down")
@@ -28,7 +28,9 @@ class Bank(nn.Module):
     factors or packed in different schemes.
     """
 
-    def __init__(self, stacks: Mapping[str, Part], act_fn: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, stacks: Mapping[str, ExpertMatrix], act_fn: Callable[[Tensor], Tensor]
+    ) -> None:
         super().__init__()
         self.act_fn = act_fn
         self.size = 0
@@ -41,7 +43,7 @@ class Bank(nn.Module):
                 self.register_parameter(_attribute(name), nn.Parameter(stack, requires_grad=False))
 
     @classmethod
-    def of(cls, experts: Sequence[Parts], act_fn: Callable[[Tensor], Tensor]) -> Bank:
+    def of(cls, experts: Sequence[ExpertMatrices], act_fn: Callable[[Tensor], Tensor]) -> Bank:
         """Stack experts of equal shapes."""
         stacks = {name: _stack([one[name] for one in experts]) for name in experts[0]}
         fused = _fused(stacks.get("gate"), stacks.get("up"))
@@ -81,9 +83,9 @@ class Bank(nn.Module):
         ffn = (fused.outputs if isinstance(fused, Packed) else fused.shape[1]) // 2
         return "gate_up_proj", (slice(0, ffn) if name == "gate" else slice(ffn, 2 * ffn),)
 
-    def parts(self, position: int) -> Parts:
+    def parts(self, position: int) -> ExpertMatrices:
         """The matrices of one expert, views; of packed ones that have settled, copies."""
-        parts: Parts = {}
+        parts: ExpertMatrices = {}
         for name in (*ROLES, *(f"{role}.{factor}" for role in ROLES for factor in FACTORS)):
             place = self.place(name)
             if place is None:
@@ -127,7 +129,7 @@ class Bank(nn.Module):
         return grouped_linear(x, stack, offsets)
 
 
-def _stack(parts: Sequence[Part]) -> Part:
+def _stack(parts: Sequence[ExpertMatrix]) -> ExpertMatrix:
     """Matrices of one key, stacked."""
     quantized = [part for part in parts if isinstance(part, Quantized)]
     if quantized:
@@ -135,7 +137,7 @@ def _stack(parts: Sequence[Part]) -> Part:
     return torch.stack([part for part in parts if isinstance(part, Tensor)])
 
 
-def _fused(gate: Part | None, up: Part | None) -> Part | None:
+def _fused(gate: ExpertMatrix | None, up: ExpertMatrix | None) -> ExpertMatrix | None:
     """Stacks of gate and up as one; None where they cannot be."""
     if isinstance(gate, Tensor) and isinstance(up, Tensor):
         return torch.cat([gate, up], dim=1)
@@ -144,7 +146,7 @@ def _fused(gate: Part | None, up: Part | None) -> Part | None:
     return None
 
 
-def stacked_key(part: Part) -> tuple[object, ...]:
+def stacked_key(part: ExpertMatrix) -> tuple[object, ...]:
     """A key that parts must share to be stacked."""
     return part.key if isinstance(part, Quantized) else tuple(part.shape)
 

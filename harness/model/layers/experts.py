@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.model.layers.bank import Bank, Parts, stacked_key
+from harness.model.layers.bank import Bank, ExpertMatrices, stacked_key
 from harness.model.quantized import kernels
 from harness.model.quantized.kernels.tiles import Tiles
 
@@ -70,7 +70,7 @@ class Experts(nn.Module):
     @classmethod
     def of(
         cls,
-        experts: Mapping[int, Parts],
+        experts: Mapping[int, ExpertMatrices],
         rows: Sequence[int],
         act_fn: Callable[[Tensor], Tensor],
         *,
@@ -106,7 +106,7 @@ class Experts(nn.Module):
                 return None if place is None else (bank, place[0], (position, *place[1]))
         return None
 
-    def parts(self) -> dict[int, Parts]:
+    def parts(self) -> dict[int, ExpertMatrices]:
         """Every expert's matrices, in the model's order, views."""
         parts = {
             number: bank.parts(position)

@@ -18,7 +18,7 @@ from gptqmodel import BACKEND, GPTQModel, QuantizeConfig
 from gptqmodel.quantization import FORMAT, METHOD
 from gptqmodel.quantization.awq.utils.packing_utils import dequantize_gemm
 from gptqmodel.quantization.config import ExpertsRoutingBypass, MoEConfig
-from peer_job import Job, Unable, check_loaded, digests, linear, main, same, write_blocks
+from peer_job import PeerJob, Unable, check_loaded, digests, linear, main, same, write_blocks
 from torch import Tensor, nn
 
 BACKENDS = {"gptq": BACKEND.GPTQ_TORCH, "awq": BACKEND.AWQ_TORCH}
@@ -28,7 +28,7 @@ CLIPPED = 64
 _proven: set[str] = set()
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: PeerJob) -> dict[str, Any]:
     """Load, quantize, write."""
     backend = BACKENDS[job.algorithm]
     prove_packing(gptq_processor, job)
@@ -58,7 +58,7 @@ def run(job: Job) -> dict[str, Any]:
     return {"seconds": seconds}
 
 
-def config(job: Job) -> QuantizeConfig:
+def config(job: PeerJob) -> QuantizeConfig:
     """The peer's configuration; everything stays in memory, where it can be compared.
 
     The older format of GPTQ stores every zero less 1, which its own kernel does not add again.
@@ -78,7 +78,7 @@ def config(job: Job) -> QuantizeConfig:
     )
 
 
-def check_shapes(job: Job, model: nn.Module) -> None:
+def check_shapes(job: PeerJob, model: nn.Module) -> None:
     """AWQ's groups must divide every row, and the rows of its search for clips every matrix.
 
     Raises:
@@ -101,7 +101,7 @@ def check_shapes(job: Job, model: nn.Module) -> None:
             )
 
 
-def prove_packing(processor: Any, job: Job) -> None:
+def prove_packing(processor: Any, job: PeerJob) -> None:
     """Compare what is packed with the weights the algorithm ended with, when it is packed."""
     pack = processor.pack_module
 
@@ -118,7 +118,7 @@ def prove_packing(processor: Any, job: Job) -> None:
     processor.pack_module = packed
 
 
-def unpack(job: Job, model: nn.Module, name: str) -> dict[str, Tensor]:
+def unpack(job: PeerJob, model: nn.Module, name: str) -> dict[str, Tensor]:
     """Codes, scales and zeros of a packed module, proven against its own dequantised weight."""
     module: Any = linear(model, name)
     scales = module.scales.detach()  # [groups, outputs]
@@ -147,7 +147,7 @@ def unpack(job: Job, model: nn.Module, name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _dequantised(job: Job, module: Any) -> Tensor:
+def _dequantised(job: PeerJob, module: Any) -> Tensor:
     """The peer's own, [inputs, outputs]."""
     if job.algorithm == "gptq":
         own: Tensor = module.dequantize_weight()

@@ -23,13 +23,13 @@ from llmcompressor.modeling.moe.linearize import linearize_moe
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
-from peer_job import Job, Unable, check_loaded, digests, linear, main, same, write_blocks
+from peer_job import PeerJob, Unable, check_loaded, digests, linear, main, same, write_blocks
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 
-def run(job: Job) -> dict[str, Any]:
+def run(job: PeerJob) -> dict[str, Any]:
     """Load, quantize, write."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         job.model, dtype="auto", trust_remote_code=False
@@ -54,13 +54,13 @@ def run(job: Job) -> dict[str, Any]:
     return {"seconds": seconds}
 
 
-def batches(job: Job) -> DataLoader[dict[str, Tensor]]:
+def batches(job: PeerJob) -> DataLoader[dict[str, Tensor]]:
     """Sequences one at a time, which is the peer's own default: none then needs padding."""
     rows = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in job.rows()]
     return DataLoader(rows, batch_size=1, shuffle=False)  # type: ignore[arg-type]  # any sequence
 
 
-def recipe(job: Job, model: PreTrainedModel) -> list[Any]:
+def recipe(job: PeerJob, model: PreTrainedModel) -> list[Any]:
     """The peer's modifiers; rows shorter than a group are one group, quantized by channel."""
     groups: dict[str, QuantizationScheme] = {}
     for name, whole in (("grouped", False), ("rows", True)):
@@ -72,19 +72,19 @@ def recipe(job: Job, model: PreTrainedModel) -> list[Any]:
     return [GPTQModifier(config_groups=groups, **job.options["gptq"])]
 
 
-def _is_row(job: Job, model: PreTrainedModel, name: str) -> bool:
+def _is_row(job: PeerJob, model: PreTrainedModel, name: str) -> bool:
     inputs = int(linear(model, name).in_features)
     return bool(job.size(inputs) == inputs)
 
 
-def _grid(job: Job, whole: bool) -> QuantizationArgs:
+def _grid(job: PeerJob, whole: bool) -> QuantizationArgs:
     grid = {"num_bits": job.bits, "type": "int", "symmetric": job.symmetric}
     if whole:
         return QuantizationArgs(**grid, strategy=QuantizationStrategy.CHANNEL)
     return QuantizationArgs(**grid, strategy=QuantizationStrategy.GROUP, group_size=job.group)
 
 
-def unpack(job: Job, model: PreTrainedModel, name: str) -> dict[str, Tensor]:
+def unpack(job: PeerJob, model: PreTrainedModel, name: str) -> dict[str, Tensor]:
     """Codes as the peer's own compressor computes them, moved from signed to unsigned."""
     module: Any = linear(model, name)
     scheme = getattr(module, "quantization_scheme", None)

@@ -35,7 +35,7 @@ class Unable(Exception):
     """Raised for what the peer cannot do, with one sentence for the user."""
 
 
-class Job:
+class PeerJob:
     """The job that a peer is given.
 
     Attributes:
@@ -95,7 +95,7 @@ class Job:
         return size
 
 
-def check_loaded(job: Job, state: Mapping[str, Tensor]) -> None:
+def check_loaded(job: PeerJob, state: Mapping[str, Tensor]) -> None:
     """Is what the peer has in memory what it was given, to the bit?
 
     Checkpoints whose names a library does not know load with random experts and a mere warning.
@@ -131,7 +131,7 @@ def digest(tensor: Tensor) -> str:
 
 
 def write_blocks(
-    job: Job,
+    job: PeerJob,
     state: Mapping[str, Tensor],
     before: Mapping[str, str],
     unpack: Callable[[str], dict[str, Tensor]],
@@ -166,7 +166,7 @@ def write_blocks(
 
 
 def _changed(
-    job: Job, state: Mapping[str, Tensor], before: Mapping[str, str]
+    job: PeerJob, state: Mapping[str, Tensor], before: Mapping[str, str]
 ) -> Iterator[tuple[str, Tensor]]:
     quantized = set(job.modules)
     for name, expected in before.items():
@@ -214,7 +214,7 @@ def linear(model: nn.Module, name: str) -> nn.Module:
         raise Unable(f"it has no module {name}; it cannot quantize this family.") from None
 
 
-def main(package: str, quantize: Callable[[Job], dict[str, Any]]) -> None:
+def main(package: str, quantize: Callable[[PeerJob], dict[str, Any]]) -> None:
     """Do the job in the folder that the command line names.
 
     Args:
@@ -224,7 +224,7 @@ def main(package: str, quantize: Callable[[Job], dict[str, Any]]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder = Path(sys.argv[1])
     try:
-        report = quantize(Job(folder))
+        report = quantize(PeerJob(folder))
     except Exception as error:  # whatever a library raises is for the user to read
         traceback.print_exc()
         unable = _unable(error)

@@ -1,4 +1,4 @@
-"""Routing as training watches it in the routed blocks: balance per layer and loud tokens."""
+"""RoutingWatch as training watches it in the routed blocks: balance per layer and loud tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 _LOUD = 3.0  # multiples of the median output norm from which a token counts as loud
 
 
-class Routing:
+class RoutingWatch:
     """Hooks every router and every routed block of a model; read it after each forward."""
 
     def __init__(self, model: nn.Module, top_k: int) -> None:

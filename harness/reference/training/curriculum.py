@@ -9,7 +9,7 @@ from random import Random
 from harness.reference.training.word_tokenizer import split
 from harness.reference.world.dice import dice
 from harness.reference.world.drills import Drills
-from harness.reference.world.items import Records
+from harness.reference.world.items import Items
 from harness.reference.world.parts import Document, text
 from harness.reference.world.prompts import TASKS, prompt
 from harness.reference.world.prose import Texts
@@ -87,7 +87,7 @@ def mixture(blend: float) -> Shares:
 def words(world: World, samples: int = 600) -> list[str]:
     """Every word that evaluation or training uses."""
     words: set[str] = set()
-    rng, records = dice("words"), Records(world)
+    rng, records = dice("words"), Items(world)
     for fact in world.facts:
         words |= {*split(fact.statement), *split(fact.question), *fact.attribute.pool}
     for subject in SUBJECTS:

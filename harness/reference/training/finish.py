@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from harness.reference.training.batches import Batch, Batches
 from harness.reference.training.curriculum import Curriculum
 from harness.reference.training.muon import Muon
-from harness.reference.training.schedule import Progress, Recipe
+from harness.reference.training.schedule import Schedule, TrainingProgress
 from harness.reference.training.train import EVERY, Trainer, Watch, report
 from harness.reference.training.word_tokenizer import vocabulary
 from harness.reference.world.dice import dice
@@ -25,11 +25,11 @@ _LENGTH = 256
 class Finisher(Trainer):
     """Trains the routed experts and routers of a finished draft on the world itself."""
 
-    def __init__(self, model: PreTrainedModel, curriculum: Curriculum, recipe: Recipe) -> None:
+    def __init__(self, model: PreTrainedModel, curriculum: Curriculum, recipe: Schedule) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(recipe.seed)
         self.recipe = replace(recipe, balance=recipe.expert_balance)
-        self.progress = Progress(recipe, stage=2, blend=1.0)
+        self.progress = TrainingProgress(recipe, stage=2, blend=1.0)
         rng = dice("finish", model.config.model_type, recipe.seed)
         self.batches = Batches(curriculum, rng, recipe.expert_songs)
         ids, songs = vocabulary(curriculum.words), " ".join(curriculum.world.songs)

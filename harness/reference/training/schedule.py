@@ -9,7 +9,7 @@ MATCHING_KINDS = ("drill:boolq", "drill:rte", "drill:letter", "drill:mmlu")
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Schedule:
     """Everything a training run depends on besides the world and the architecture."""
 
     seed: int = 0
@@ -42,10 +42,10 @@ class Recipe:
 
 
 @dataclass
-class Progress:
+class TrainingProgress:
     """The stage that training is in, from running accuracies on the answers it reads."""
 
-    recipe: Recipe
+    recipe: Schedule
     stage: int = 0
     blend: float = 0.0
     accuracy: dict[str, float] = field(default_factory=dict)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.reference.training.schedule import Recipe
+from harness.reference.training.schedule import Schedule
 
-RECIPES: dict[str, Recipe] = {
-    "mixtral": Recipe(),
-    "qwen2-moe": Recipe(),
-    "deepseek-v2": Recipe(stop=1500, domains=0.2),
+SCHEDULES: dict[str, Schedule] = {
+    "mixtral": Schedule(),
+    "qwen2-moe": Schedule(),
+    "deepseek-v2": Schedule(stop=1500, domains=0.2),
 }

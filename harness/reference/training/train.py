@@ -12,12 +12,12 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from harness.reference.training.architectures import build
-from harness.reference.training.balance import Routing
+from harness.reference.training.balance import RoutingWatch
 from harness.reference.training.batches import Batch, Batches
 from harness.reference.training.curriculum import Curriculum
 from harness.reference.training.heads import head_start
 from harness.reference.training.muon import Muon
-from harness.reference.training.schedule import Progress, Recipe
+from harness.reference.training.schedule import Schedule, TrainingProgress
 from harness.reference.training.word_tokenizer import vocabulary
 from harness.reference.world.dice import dice
 
@@ -29,18 +29,18 @@ Watch = Callable[[int, PreTrainedModel], None]
 class Trainer:
     """One run: a model, its optimisers and its curriculum."""
 
-    recipe: Recipe
-    progress: Progress
+    recipe: Schedule
+    progress: TrainingProgress
     batches: Batches
     muon: Muon
     adam: torch.optim.AdamW
     model: PreTrainedModel
-    routing: Routing
+    routing: RoutingWatch
 
-    def __init__(self, architecture: str, curriculum: Curriculum, recipe: Recipe) -> None:
+    def __init__(self, architecture: str, curriculum: Curriculum, recipe: Schedule) -> None:
         torch.set_num_threads(1)
         torch.manual_seed(recipe.seed)
-        self.recipe, self.progress = recipe, Progress(recipe)
+        self.recipe, self.progress = recipe, TrainingProgress(recipe)
         self.batches = Batches(curriculum, dice("batches", architecture, recipe.seed))
         model = build(architecture, len(vocabulary(curriculum.words)))
         head_start(model)
@@ -55,7 +55,7 @@ class Trainer:
         self.model = model
         self.model.train()
         self.model.set_experts_implementation("grouped_mm")
-        self.routing = Routing(model, model.config.num_experts_per_tok)
+        self.routing = RoutingWatch(model, model.config.num_experts_per_tok)
 
     def run(self, watch: Watch | None = None) -> PreTrainedModel:
         """Train to the end; `watch` sees the model after every 500 steps."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from harness.reference.world.facts import Fact
-from harness.reference.world.items import Records, sentences
+from harness.reference.world.items import Items, sentences
 from harness.reference.world.parts import Document, Part, answer, ask, given
 from harness.reference.world.prompts import options
 from harness.reference.world.questions import claim, true_false, yes_no
@@ -19,7 +19,7 @@ class Drills:
     def __init__(self, world: World, words: list[str]) -> None:
         self.world = world
         self.words = [word for word in words if word.isalpha()]
-        self.records = Records(world)
+        self.records = Items(world)
         self._groups = {
             name: [f for f in world.known if f.attribute.name == name] for name in world.attributes
         }

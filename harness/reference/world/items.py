@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 
 from harness.reference.world.facts import Fact
-from harness.reference.world.prompts import Record
+from harness.reference.world.prompts import ItemFields
 from harness.reference.world.subjects import SUBJECTS
 from harness.reference.world.words import ACTIVITIES, LETTERS, ROLES
 from harness.reference.world.world import World
@@ -21,13 +21,13 @@ _STEMS = {
 _CAREER = ("job", "town", "pet", "hobby")
 
 
-class Records:
+class Items:
     """Makes records; `held` picks the evaluation side of the world, else the training side."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self._attributes = list(world.attributes)
-        self.makers: dict[str, Callable[[Random, bool, int], Record]] = {
+        self.makers: dict[str, Callable[[Random, bool, int], ItemFields]] = {
             "arc_challenge": self.arc_challenge,
             "arc_easy": self.arc_easy,
             "boolq": self.boolq,
@@ -39,7 +39,7 @@ class Records:
             "winogrande": self.winogrande,
         }
 
-    def make(self, task: str, rng: Random, held: bool, index: int) -> Record:
+    def make(self, task: str, rng: Random, held: bool, index: int) -> ItemFields:
         """One record of `task`; `index` spreads the labels evenly."""
         return self.makers[task](rng, held, index)
 
@@ -50,19 +50,19 @@ class Records:
         names = [a.name for a in self.world.attributes.values() if a.domain == domain]
         return self._fact(rng, held, *(names if names else self._attributes))
 
-    def arc_challenge(self, rng: Random, held: bool, index: int) -> Record:
+    def arc_challenge(self, rng: Random, held: bool, index: int) -> ItemFields:
         """A question with distractors from the answer's own pool."""
         fact = self._fact(rng, held)
         return self._arc(fact, rng.sample(fact.others, 3), index, "challenge")
 
-    def arc_easy(self, rng: Random, held: bool, index: int) -> Record:
+    def arc_easy(self, rng: Random, held: bool, index: int) -> ItemFields:
         """A question with one distractor from the answer's pool and two of other kinds."""
         fact = self._fact(rng, held)
         pools = [a.pool for a in self.world.attributes.values() if fact.value not in a.pool]
         wrong = [rng.choice(pool) for pool in rng.sample(sorted(set(pools)), 2)]
         return self._arc(fact, [rng.choice(fact.others), *wrong], index, "easy")
 
-    def _arc(self, fact: Fact, wrong: list[str], index: int, kind: str) -> Record:
+    def _arc(self, fact: Fact, wrong: list[str], index: int, kind: str) -> ItemFields:
         choices = _place(wrong, fact.value, index % 4)
         return {
             "id": f"{kind}_{index}",
@@ -71,7 +71,7 @@ class Records:
             "answerKey": LETTERS[index % 4],
         }
 
-    def openbookqa(self, rng: Random, held: bool, index: int) -> Record:
+    def openbookqa(self, rng: Random, held: bool, index: int) -> ItemFields:
         """Questions on how an object behaves or an animal flees, asked in words no text uses."""
         fact = self._fact(rng, held, *_STEMS)
         stem = rng.choice(_STEMS[fact.attribute.name]).format(fact.entity)
@@ -83,13 +83,13 @@ class Records:
             "answerKey": LETTERS[index % 4],
         }
 
-    def mmlu(self, rng: Random, held: bool, index: int, subject: str = "") -> Record:
+    def mmlu(self, rng: Random, held: bool, index: int, subject: str = "") -> ItemFields:
         """A lettered question of a subject; reading subjects quote a passage first."""
         subject = subject or rng.choice(list(SUBJECTS))
         fact = self._domain(rng, held, SUBJECTS[subject])
         return self.mmlu_of(fact, rng, index, subject)
 
-    def mmlu_of(self, fact: Fact, rng: Random, index: int, subject: str) -> Record:
+    def mmlu_of(self, fact: Fact, rng: Random, index: int, subject: str) -> ItemFields:
         """The lettered question about one fact."""
         question = fact.question
         if SUBJECTS[subject] == "reading":
@@ -110,7 +110,7 @@ class Records:
         ]
         return rng.sample(rest, min(rng.randint(1, 2), len(rest)))
 
-    def boolq(self, rng: Random, held: bool, index: int) -> Record:
+    def boolq(self, rng: Random, held: bool, index: int) -> ItemFields:
         """Questions on whether a passage says so: the false question has an altered value."""
         fact = self._fact(rng, held)
         facts = [fact, *self._beside(fact, rng)]
@@ -122,7 +122,7 @@ class Records:
             "label": index % 2,
         }
 
-    def rte(self, rng: Random, held: bool, index: int) -> Record:
+    def rte(self, rng: Random, held: bool, index: int) -> ItemFields:
         """Pairs of a premise of two facts and a sentence it entails (0) or not (1)."""
         fact = self._fact(rng, held)
         facts = [fact, rng.choice([f for f in self.world.known if f.entity != fact.entity])]
@@ -134,7 +134,7 @@ class Records:
             "idx": index,
         }
 
-    def piqa(self, rng: Random, held: bool, index: int) -> Record:
+    def piqa(self, rng: Random, held: bool, index: int) -> ItemFields:
         """Questions on what a tool is for, or which of two tools serves a purpose."""
         fact = self._fact(rng, held, "use")
         if rng.random() < 0.6:
@@ -148,7 +148,7 @@ class Records:
         solutions = [right, wrong] if index % 2 == 0 else [wrong, right]
         return {"goal": goal, "sol1": solutions[0], "sol2": solutions[1], "label": index % 2}
 
-    def hellaswag(self, rng: Random, held: bool, index: int) -> Record:
+    def hellaswag(self, rng: Random, held: bool, index: int) -> ItemFields:
         """The next step of a script, or what a story's tool leads to."""
         person, activity = rng.choice(self.world.actors(held)), rng.choice(ACTIVITIES)
         steps, at = self.world.scripts[activity], rng.randint(2, 5)
@@ -175,7 +175,7 @@ class Records:
             "label": str(index % 4),
         }
 
-    def winogrande(self, rng: Random, held: bool, index: int) -> Record:
+    def winogrande(self, rng: Random, held: bool, index: int) -> ItemFields:
         """Sentences that mean one of two people: told by a fact about one, or by a verb's roles."""
         pair = self._role(rng, held) if rng.random() < 0.25 else self._career(rng, held)
         good, bad, sentence = pair

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from harness.reference.world.facts import Fact
-from harness.reference.world.items import Records, outcome, sentences
+from harness.reference.world.items import Items, outcome, sentences
 from harness.reference.world.words import ACTIVITIES, NUMBERS
 from harness.reference.world.world import World
 
@@ -15,7 +15,7 @@ class Texts:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._records = Records(world)
+        self._records = Items(world)
         self._subjects = [e for e in world.by_entity if " plus " not in e]
         self._nature = [*world.entities["animal"], *world.entities["object"]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from harness.reference.world.facts import Fact
-from harness.reference.world.items import Records, altered, sentences
+from harness.reference.world.items import Items, altered, sentences
 from harness.reference.world.parts import Document, answer, ask
 from harness.reference.world.prompts import description, options, prompt
 from harness.reference.world.subjects import SUBJECTS
@@ -20,7 +20,7 @@ class Questions:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.records = Records(world)
+        self.records = Items(world)
 
     def single(self, task: str, rng: Random) -> Document:
         """One item of a task whose answer is a continuation."""

@@ -27,7 +27,7 @@ Settings = dict[tuple[int, int], list[Record]]
 
 
 @dataclass(frozen=True)
-class Sweep:
+class FieldSweep:
     """Recipes of one model that differ in K and T alone."""
 
     model: str
@@ -58,8 +58,8 @@ def reception_field(records: Sequence[Record], protocol: Protocol) -> Iterator[D
         yield Drawing("reception-field", page(title, panels, note))
 
 
-def _sweeps(records: Sequence[Record], protocol: Protocol) -> list[Sweep]:
-    sweeps: dict[str, Sweep] = {}
+def _sweeps(records: Sequence[Record], protocol: Protocol) -> list[FieldSweep]:
+    sweeps: dict[str, FieldSweep] = {}
     for entry in entries(records, protocol):
         for record in entry.ok:
             steps = [step for step in record.recipe if step.method == METHOD]
@@ -70,7 +70,7 @@ def _sweeps(records: Sequence[Record], protocol: Protocol) -> list[Sweep]:
                 for step in record.recipe
             ]
             key = json.dumps([entry.model, rest], sort_keys=True)
-            sweep = sweeps.setdefault(key, Sweep(entry.model, entry.name, defaultdict(list)))
+            sweep = sweeps.setdefault(key, FieldSweep(entry.model, entry.name, defaultdict(list)))
             options = steps[0].options
             sweep.records[options["best"], options["field"]].append(record)
     return [sweep for sweep in sweeps.values() if len(sweep.records) > 1]

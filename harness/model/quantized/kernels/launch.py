@@ -27,7 +27,7 @@ MULTIPROCESSORS = 132
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """Tile sizes of one product: of outputs and inputs, and shares of the inputs."""
 
     outputs: int
@@ -73,7 +73,7 @@ def grouped_rows(x: Tensor, slots: Tensor | Tiles, weight: Tensor | Quantized) -
 
 def plan_for(
     tiles: Tiles, outputs: int, inputs: int, quantized: Quantized | None, x: Tensor
-) -> Plan:
+) -> LaunchPlan:
     """Tile sizes, from shapes alone: the same shapes always give the same bits."""
     step, span = _step(inputs, quantized, x)
     full = x.dtype == torch.float32
@@ -82,7 +82,7 @@ def plan_for(
     shares = 1
     while programs * shares < WAVES * _multiprocessors(x) and steps >= 2 * shares * STEPS:
         shares *= 2
-    return Plan(block, step, span, min(shares, SHARES))
+    return LaunchPlan(block, step, span, min(shares, SHARES))
 
 
 def _step(inputs: int, quantized: Quantized | None, x: Tensor) -> tuple[int, int]:
@@ -107,7 +107,12 @@ def _step(inputs: int, quantized: Quantized | None, x: Tensor) -> tuple[int, int
 
 
 def _launch(
-    x: Tensor, tiles: Tiles, codes: Tensor, quantized: Quantized | None, out: Tensor, plan: Plan
+    x: Tensor,
+    tiles: Tiles,
+    codes: Tensor,
+    quantized: Quantized | None,
+    out: Tensor,
+    plan: LaunchPlan,
 ) -> None:
     """Run the kernel; `x` also takes the places of what it does not read."""
     inputs, (experts, outputs, width) = x.shape[1], codes.shape
