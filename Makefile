@@ -52,7 +52,8 @@ tests: $(VENV)/checks
 	@time $(PYTEST) $(TESTS)
 
 oldest: $(VENV)/checks $(OLDEST_FOLDER)
-	@echo "tests with transformers $(OLDEST)"
+	@PYTHONPATH=$(OLDEST_FOLDER) $(BIN)/python -c \
+		'import transformers; print("tests with transformers", transformers.__version__)'
 	@time PYTHONPATH=$(OLDEST_FOLDER) $(PYTEST) -k "$(CHOSEN_ON_OLDEST)" $(ON_OLDEST)
 
 long: $(VENV)/checks
