@@ -22,6 +22,14 @@ EXAMPLE = (
 )
 
 
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Option of the method; repeatable. A list is A,B."
+    ),
+]
+
+
 def add(app: typer.Typer) -> None:
     """Register the verb."""
     app.command("compress", epilog=EXAMPLE)(compress)
@@ -33,16 +41,13 @@ def compress(
     method: Annotated[
         str | None, typer.Option(metavar="NAME", help="A method, or path/to/file.py:Class.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Option of the method; lists as A,B."),
-    ] = None,
+    set_: Settings = None,
     recipe: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="TOML with steps = [...], instead of --method."),
     ] = None,
     calibration: Annotated[
-        str, typer.Option(metavar="C", help="Corpus or file of calibration text.")
+        str, typer.Option(metavar="CORPUS", help="Corpus or file of calibration text.")
     ] = "reference",
     sequences: Annotated[
         int | None, typer.Option(min=0, help="Calibration sequences; else the corpus's own.")

@@ -37,7 +37,7 @@ def run(
         typer.Option(
             min=1,
             metavar="N",
-            help="Evaluate the first N items of each task; in other cells.",
+            help="Evaluate the first N items of each task; such cells have ids of their own.",
         ),
     ] = None,
     data_root: DataRoot = None,
