@@ -1,6 +1,6 @@
 # make demo    a virtual environment, moebench in it, the quickstart suite, its leaderboard and plot
 # make test    every check: lint, types, the tests, and the models' tests with the oldest transformers
-# make long    the checks that take longer than two minutes each; docs/long.md has their last results
+# make long    checks of more than two minutes together; docs/long.md has their last results
 # make bench   how much faster the exact algorithms are than one forward per candidate, about 10 minutes
 # make clean   remove what these made
 #

@@ -16,7 +16,7 @@ from harness.measure.nvml import Joules, energy
 from harness.measure.speed.clock import Run
 from harness.measure.speed.graph import Captured, NotCaptured
 from harness.measure.speed.roofline import roofline
-from harness.measure.speed.runtime import Generation, Runtime
+from harness.measure.speed.runtime import Generation, Runtime, room_after
 from harness.measure.speed.semi_structured import semi_structured
 from harness.measure.speed.stock_runtimes import implementation, replaced, stock_runtimes
 from harness.measure.speed.timings import gain, timing
@@ -158,8 +158,9 @@ def _theirs(models: ModelPair, ids: Tensor, length: int, joules: Joules | None) 
 
 
 def _prefill_length(length: int, new_tokens: int, models: Sequence[PreTrainedModel]) -> int:
-    limits = (getattr(lm.config, "max_position_embeddings", None) for lm in models)
-    room = min((limit - new_tokens for limit in limits if limit), default=length)
+    room = room_after(new_tokens, models)
+    if room is None:
+        return length
     if room < 1:
         raise UserError(
             f"the model takes {room + new_tokens} tokens, too few to decode new_tokens = "

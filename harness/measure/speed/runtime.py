@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -13,6 +13,12 @@ from transformers import PreTrainedModel, StaticCache
 
 from harness.measure.nvml import Joules
 from harness.measure.speed.clock import Clock, Run, run_of
+
+
+def room_after(tokens: int, models: Sequence[PreTrainedModel]) -> int | None:
+    """The tokens that every model still takes after so many; None where none has a limit."""
+    limits = (getattr(lm.config, "max_position_embeddings", None) for lm in models)
+    return min((limit - tokens for limit in limits if limit), default=None)
 
 
 class Runtime(ABC):

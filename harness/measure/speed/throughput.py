@@ -25,6 +25,7 @@ from harness.errors import UserError
 from harness.intervals import total_speedup
 from harness.measure.nvml import Joules, energy
 from harness.measure.speed.clock import Clock, Span
+from harness.measure.speed.runtime import room_after
 from harness.measure.speed.semi_structured import semi_structured
 from harness.records.record import Throughput
 
@@ -144,8 +145,9 @@ def measure_throughput(
 
 def _fitting(new: int, prompts: Prompts, models: Sequence[PreTrainedModel]) -> int:
     longest = max(len(row) for row in prompts.ids)
-    limits = (getattr(lm.config, "max_position_embeddings", None) for lm in models)
-    room = min((limit - longest for limit in limits if limit), default=new)
+    room = room_after(longest, models)
+    if room is None:
+        return new
     if room < 1:
         raise UserError(
             f"the model takes {room + longest} tokens, and the longest instruction with its answer "
