@@ -36,7 +36,12 @@ class StaleWalk(RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message without its full stop, or its type's name."""
+    """Return the first line of an error's message without its full stop, or its type's name.
+
+    Of the system's errors it is the reason alone, without number and path.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].strip().rstrip(".!")
 

@@ -148,8 +148,7 @@ def student_reach(values: Sequence[float]) -> float:
 def speedup(compressed: Sequence[float], baseline: Sequence[float], *, seed: int = 0) -> Speedup:
     """Ratio of the medians of paired repetitions, with its percentile bootstrap interval.
 
-    Over pairs with log-normal noise that is independent in the two, the interval holds the truth
-    in 76 % of cases with 3 repetitions, 87 % with 4, 94 % with 5, 95 % with 10 and 96 % with 15.
+    With fewer than 5 repetitions the interval holds the truth less often than it promises.
     One repetition says nothing of its noise: both bounds are then the ratio itself.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -24,6 +25,13 @@ from harness.cli import (
 from harness.errors import UserError
 
 USER_ERROR = 2
+NUMBERS = {
+    r"greater than or equal to ([\d.]+)": "at least {}",
+    r"less than or equal to ([\d.]+)": "at most {}",
+    r"valid integer|whole number": "a whole number",
+    r"valid number|valid float": "a number",
+}
+"""Plain words for what the parser of the command line says of numbers."""
 INTERRUPTED = 130
 
 
@@ -38,6 +46,11 @@ class Verbs(TyperGroup):
         """
         try:
             return super().invoke(ctx)
+        except typer.BadParameter as error:
+            if error.param is None or (wanted := wanted_number(error.message)) is None:
+                raise
+            typer.echo(f"moebench: {error.param.opts[0]} should be {wanted}.", err=True)
+            raise typer.Exit(USER_ERROR) from None
         except UserError as error:
             typer.echo(f"moebench: {self._option(ctx, error.argument)}{error}", err=True)
             raise typer.Exit(USER_ERROR) from None
@@ -52,6 +65,14 @@ class Verbs(TyperGroup):
             if parameter.name == argument:
                 return f"{parameter.opts[0]}: "
         return ""
+
+
+def wanted_number(message: str) -> str | None:
+    """Return in plain words the number that an option takes, from the parser's message."""
+    for pattern, words in NUMBERS.items():
+        if match := re.search(pattern, message):
+            return words.format(*match.groups())
+    return None
 
 
 app = typer.Typer(

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from harness.cli.options import Results, say
-from harness.errors import UserError
 
 
 def add(app: typer.Typer) -> None:
@@ -32,7 +31,7 @@ def archive(
 
     store = Store(results / Path(suite).stem)
     if not store.folder.is_dir():
-        raise UserError(f"{store.folder}: no results here. Run 'moebench run' first.")
+        raise store.empty()
     with store.locked():
         count = store.archive()
     say(f"Archived {count} records of {store.folder}.")

@@ -78,6 +78,8 @@ def compress(
 
     if (method is None) == (recipe is None):
         raise UserError("give either --method or --recipe.")
+    if recipe and set_:
+        raise UserError("--set belongs to --method; write a recipe's options in its file.")
     protocol = Protocol(dtype=check_dtype(dtype))
     if out.exists():
         raise UserError(f"--out {out} exists already; name a new folder.")
@@ -112,7 +114,11 @@ def from_options(method: str, settings: Sequence[str], form: CalibrationForm) ->
     from harness.plan.suite import Step
 
     fields = registry.method(method, where="--method").model_fields
-    options = dict(setting(text) for text in settings)
+    options: dict[str, Any] = {}
+    for name, value in map(setting, settings):
+        if name in options:
+            raise UserError(f"--set names the option {name!r} twice; give it once.")
+        options[name] = value
     for name in options.keys() & fields.keys():
         options[name] = as_list(options[name], fields[name].annotation)
     registry.build(method, options, where="--set")
@@ -125,7 +131,7 @@ def setting(text: str) -> tuple[str, Any]:
     """Split `option=value`; the value is read as TOML writes it, or else is a string."""
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UserError(f"--set {text!r} is not of the form option=value.")
+        raise UserError(f"--set {text!r} is not of the form NAME=VALUE.")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

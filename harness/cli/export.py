@@ -39,9 +39,11 @@ def export(
     Every tensor read back is compared with the artifact's. Where one differs, or an edit cannot be
     written in the format, nothing is left.
     """
+    from harness.export.writing import check_format
     from harness.export.writing import export as carry_out
     from harness.model.files.opening import open_model
 
+    check_format(to)
     say("loading the artifact ...")
     model = open_model(artifact, streaming=streaming)
     say("writing, and reading back ...")

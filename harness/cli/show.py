@@ -49,8 +49,10 @@ def find(name: str, results: Path) -> Record:
     from harness.records.reading import read_record
     from harness.records.store import Store
 
-    if Path(name).is_file():
+    if Path(name).suffix == ".json" and Path(name).is_file():
         return read_record(Path(name))
+    if Path(name).is_file():
+        raise UserError(f"{name} is no record; name a .json file, or the start of a cell id.")
     stores = [Store(folder) for folder in sorted(results.glob("*")) if folder.is_dir()]
     owners = [(cell, store) for store in stores for cell in store.cells() if cell.startswith(name)]
     cells = sorted({cell for cell, _ in owners})

@@ -1,4 +1,4 @@
-"""Zero-shot tasks through lm-eval, and perplexity with named protocols.
+"""Zero-shot tasks through lm-eval, and perplexity on named texts.
 
 Imports data, errors, records.
 """

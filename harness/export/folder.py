@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.export.tensor_names import module_name, rest
 from harness.model.checkpoint import INDEX
 from harness.model.files.tensors import frame_state
@@ -47,7 +47,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
                 folder.rmdir()
             whole.rename(folder)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"the export {folder} cannot be written: {error}.") from error
+        raise UserError(f"the export {folder} cannot be written: {first_line(error)}.") from error
 
 
 def write_checkpoint(model: MoEModel, folder: Path, config: Any, pack: Pack | None = None) -> None:

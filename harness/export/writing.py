@@ -12,7 +12,13 @@ from harness.export.formats import FORMATS
 from harness.export.proof import Proof, prove
 from harness.model.view import MoEModel
 
-TARGETS = ("hf", *FORMATS)
+EXPORT_FORMATS = ("hf", *FORMATS)
+
+
+def check_format(to: str) -> None:
+    """Raise a UserError unless there is a format of this name."""
+    if to not in EXPORT_FORMATS:
+        raise unknown("format", to, EXPORT_FORMATS, argument="to")
 
 
 def export(model: MoEModel, folder: Path, to: str, *, dequantise: bool = False) -> Proof:
@@ -21,16 +27,15 @@ def export(model: MoEModel, folder: Path, to: str, *, dequantise: bool = False) 
     Args:
         model: Compressed or not.
         folder: Must not exist, or be empty; it appears whole and proven, or not at all.
-        to: One of `TARGETS`.
+        to: One of `EXPORT_FORMATS`.
         dequantise: With "hf", multiply packed weights out in place of refusing them.
 
     Raises:
         Refused: an edit, named, stands in the way; nothing is written.
-        UserError: no such target, the folder holds something or cannot be written, or what was
+        UserError: no such format, the folder holds something or cannot be written, or what was
             read back is not the model.
     """
-    if to not in TARGETS:
-        raise unknown("target", to, TARGETS, argument="to")
+    check_format(to)
     check_structure(model, to)
     if to == "hf" and not dequantise:
         check_plain(model)

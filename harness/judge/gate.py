@@ -85,10 +85,19 @@ def verdict_of(rows: Iterable[Gated]) -> GateOutcome:
     return "cannot tell" if "cannot tell" in outcomes else "non-inferior"
 
 
+def _listed(value: object) -> str:
+    """A field of a protocol as a sentence has it."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
 def _check_protocol(new: Store, old: Store) -> None:
     """Raise unless both runs froze the same."""
     mine, theirs = (store.plan().protocol.model_dump() for store in (new, old))
-    apart = [f"{name} {theirs[name]!r} there" for name in mine if mine[name] != theirs[name]]
+    apart = [
+        f"{name} = {_listed(theirs[name])} there" for name in mine if mine[name] != theirs[name]
+    ]
     if apart:
         raise UserError(
             f"{new.folder} and {old.folder} were run under different protocols "

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.model.families.family import Family
 from harness.model.shell import shell
 from harness.model.stored import Files, Stored
@@ -167,7 +167,7 @@ class Shelf:
         except (OSError, SafetensorError) as error:
             raise UserError(
                 f"a changed block cannot be written to {self._folder or tempfile.gettempdir()}: "
-                f"{error}; set TMPDIR to a folder with more space."
+                f"{first_line(error)}; set TMPDIR to a folder with more space."
             ) from error
         device = str(next(layer.parameters()).device)
         stored = Stored(structure, Files([path], device=device))

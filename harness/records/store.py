@@ -27,7 +27,7 @@ from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import UserError, first_fault
+from harness.errors import UserError, first_fault, nearest
 from harness.records.archive import Archive, compressed_items, compressed_records
 from harness.records.protocol import Protocol
 from harness.records.reading import damaged, read_record, record_text
@@ -185,6 +185,14 @@ class Store:
                 (self.folder / folder).rmdir()
         return len(records)
 
+    def empty(self) -> UserError:
+        """Return the sentence for a folder without results, with the nearest that has some."""
+        others = [path.parent.name for path in self.folder.parent.glob("*/cells.json")]
+        return UserError(
+            f"{self.folder}: no results here.{nearest(self.folder.name, others)} "
+            "Run 'moebench run' first."
+        )
+
     def plan(self) -> Plan:
         """Return the plan of the run that was last here.
 
@@ -193,7 +201,7 @@ class Store:
         """
         path = self.folder / "cells.json"
         if not path.exists():
-            raise UserError(f"{self.folder}: no results here. Run 'moebench run' first.")
+            raise self.empty()
         try:
             return Plan.model_validate_json(path.read_bytes())
         except ValidationError as error:

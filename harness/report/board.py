@@ -12,7 +12,7 @@ from typing import Literal
 from harness.records.record import Record
 from harness.records.rows import Status
 
-Reader = Callable[[Record], float | None]
+ValueReader = Callable[[Record], float | None]
 """Function that reads one number of one record; None when it was not measured."""
 
 
@@ -42,12 +42,12 @@ class Column:
     """Factor of a value when it is printed, or "si" for prefixes (M, GB)."""
     signed: bool = False
     """True if positive values are printed with their sign."""
-    read: Reader = field(default=nothing, compare=False, repr=False)
-    """Reader of the value."""
-    low: Reader = field(default=nothing, compare=False, repr=False)
-    """Reader of the lower bound of its 95 % interval."""
-    high: Reader = field(default=nothing, compare=False, repr=False)
-    """Reader of the upper bound."""
+    read: ValueReader = field(default=nothing, compare=False, repr=False)
+    """ValueReader of the value."""
+    low: ValueReader = field(default=nothing, compare=False, repr=False)
+    """ValueReader of the lower bound of its 95 % interval."""
+    high: ValueReader = field(default=nothing, compare=False, repr=False)
+    """ValueReader of the upper bound."""
 
 
 @dataclass(frozen=True)

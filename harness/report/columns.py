@@ -21,7 +21,7 @@ from harness.records.record import (
     Throughput,
     Timing,
 )
-from harness.report.board import Column, Reader
+from harness.report.board import Column, ValueReader
 
 TITLES = {
     "arc_challenge": "ARC-c",
@@ -95,7 +95,7 @@ def _attribute(record: Record, *, path: tuple[str, ...]) -> float | None:
     return statistics.median(value) if isinstance(value, list) else float(value)  # type: ignore[arg-type]
 
 
-def _at(*path: str) -> Reader:
+def _at(*path: str) -> ValueReader:
     return partial(_attribute, path=path)
 
 
@@ -200,7 +200,7 @@ def _over(key: str, title: str, path: Callable[[Record], Stock | None]) -> Colum
     return _ratio(key, title, *readers)
 
 
-def _ratio(key: str, title: str, read: Reader, low: Reader, high: Reader) -> Column:
+def _ratio(key: str, title: str, read: ValueReader, low: ValueReader, high: ValueReader) -> Column:
     return Column(key, title, "ratio", "higher", 2, measured=True, read=read, low=low, high=high)
 
 

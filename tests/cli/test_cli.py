@@ -73,6 +73,33 @@ def test_nothing_heavy_is_imported(arguments: list[str]) -> None:
             ["compress", "--model", "m", "--out", "o", "--method", "eep", "--dtype", "float23"],
             "--dtype 'float23' is none of float32, bfloat16, float16. Did you mean 'float32'?",
         ),
+        (
+            ["compress", "--model", "m", "--out", "o", "--recipe", "r.toml", "--set", "keep=4"],
+            "--set belongs to --method; write a recipe's options in its file.",
+        ),
+        (
+            [
+                *[
+                    "compress",
+                    "--model",
+                    "m",
+                    "--out",
+                    "o",
+                    "--method",
+                    "eep",
+                    "--set",
+                    "keep=4",
+                    "--set",
+                    "keep=5",
+                ]
+            ],
+            "--set names the option 'keep' twice; give it once.",
+        ),
+        (["evaluate", "m", "--limit", "0"], "moebench: --limit should be at least 1."),
+        (["evaluate", "m", "--limit", "x"], "moebench: --limit should be a whole number."),
+        (["gate", "s", "--baseline", "b", "--margin", "y"], "--margin should be a number."),
+        (["export", "m", "--to", "gtpq", "--out", "o"], "--to: unknown format 'gtpq'. Did you"),
+        (["show", sys.executable], "is no record; name a .json file, or the start of a cell id."),
     ],
 )
 def test_what_the_user_can_fix_is_one_sentence(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from harness.errors import Refused, UserError
-from harness.export.writing import TARGETS, export
+from harness.export.writing import EXPORT_FORMATS, export
 from harness.model.edits import (
     DropBlock,
     DropMoE,
@@ -60,7 +60,7 @@ def refused(model: MoEModel, to: str, folder: Path, **options: bool) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize("to", EXPORT_FORMATS)
 @pytest.mark.parametrize("case", REFUSALS)
 def test_an_edit_in_the_way_is_named(
     case: str, to: str, tiny: Callable[..., MoEModel], tmp_path: Path
@@ -94,7 +94,7 @@ def test_quantized_needs_a_word_for_plain(
     assert (proof.quantized, proof.experts) == (0, 54)
 
 
-@pytest.mark.parametrize("to", TARGETS[1:])
+@pytest.mark.parametrize("to", EXPORT_FORMATS[1:])
 def test_nothing_quantized(
     to: str,
     wide: Callable[..., MoEModel],
@@ -183,8 +183,8 @@ def test_two_schemes_in_one_part(
     assert "one scheme for each part" in refused(model, "compressed-tensors", tmp_path)
 
 
-def test_an_unknown_target_and_a_full_folder(tiny: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown target 'gguf'"):
+def test_an_unknown_format_and_a_full_folder(tiny: Callable[..., Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown format 'gguf'"):
         export(tiny("llama"), tmp_path / "out", "gguf")
     (tmp_path / "something").write_text("mine")
     with pytest.raises(UserError, match="not empty"):

@@ -145,7 +145,7 @@ def test_what_cannot_be_compared_is_one_sentence(make: Make) -> None:
     other = make("protocol", [cell(RIGHT, protocol=limited)], limited)
     baseline = record("baseline", SCORES, protocol=FROZEN)
     faults = {
-        "different protocols .limit None there.": other,
+        "different protocols .limit = none there.": other,
         "have no record, such as 'more' on m, seed 0": make(
             "unfinished", [cell(RIGHT)], unfinished=[("more", "m")]
         ),

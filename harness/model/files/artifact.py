@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.model.checkpoint import INDEX, read_json, weight_files
 from harness.model.edits import parse
 from harness.model.files.identity import read_config
@@ -65,7 +65,7 @@ def save(
                 folder.rmdir()
             whole.rename(folder)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"the artifact {folder} cannot be written: {error}.") from error
+        raise UserError(f"the artifact {folder} cannot be written: {first_line(error)}.") from error
 
 
 def _write(
