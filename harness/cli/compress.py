@@ -22,7 +22,7 @@ EXAMPLE = (
 )
 
 
-Settings = Annotated[
+SetOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="NAME=VALUE", help="Option of the method; repeatable. A list is A,B."
@@ -41,7 +41,7 @@ def compress(
     method: Annotated[
         str | None, typer.Option(metavar="NAME", help="A method, or path/to/file.py:Class.")
     ] = None,
-    set_: Settings = None,
+    set_: SetOptions = None,
     recipe: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="TOML with steps = [...], instead of --method."),
