@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,8 +29,10 @@ def modules(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
 
-def nodes(kind: type[ast.AST] | tuple[type[ast.AST], ...]) -> Iterator[tuple[Path, ast.AST]]:
-    for path in SOURCES:
+def nodes(
+    kind: type[ast.AST] | tuple[type[ast.AST], ...], sources: Sequence[Path] = SOURCES
+) -> Iterator[tuple[Path, ast.AST]]:
+    for path in sources:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, kind):
                 yield path, node
@@ -88,7 +90,7 @@ def test_docstrings_can_be_read_alone() -> None:
 def test_found_is_not_a_name() -> None:
     names = [
         f"{name(path)}:{getattr(node, 'lineno', '?')}"
-        for path, node in nodes((ast.Name, ast.arg))
+        for path, node in nodes((ast.Name, ast.arg), [*SOURCES, *(ROOT / "tests").rglob("*.py")])
         if "found" in (getattr(node, "id", None), getattr(node, "arg", None))
     ]
     assert names == []

@@ -55,5 +55,5 @@ class Layer:
             kept: bool [candidates, experts].
             whole: [tokens, hidden].
         """
-        found = [(self.run(candidate) - whole).double().norm() for candidate in kept]
-        return torch.stack(found)
+        computed = [(self.run(candidate) - whole).double().norm() for candidate in kept]
+        return torch.stack(computed)

@@ -38,14 +38,14 @@ def report(
     """Print a ratio with its spread, keep it with the benchmark, and record it."""
 
     def write(name: str, pairs: Pairs, **more: Any) -> None:
-        found = {**pairs.result(), **more}
-        benchmark.extra_info[name] = found
+        ratio = {**pairs.result(), **more}
+        benchmark.extra_info[name] = ratio
         with capsys.disabled():
-            print(f"\n{name}: {json.dumps(found)}")  # noqa: T201 - what a benchmark is for
+            print(f"\n{name}: {json.dumps(ratio)}")  # noqa: T201 - what a benchmark is for
         folder: Path | None = request.config.getoption("--record")
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
-            data = {"benchmark": name, **found, "machine": machine()}
+            data = {"benchmark": name, **ratio, "machine": machine()}
             (folder / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
 
     return write

@@ -72,8 +72,8 @@ def packed(whole: MoEModel, *, drop: int | None = None) -> PreTrainedModel:
     if drop is not None:
         whole.apply(DropBlock(block=drop))
     for block in whole.blocks:
-        found = block.matrices("experts", "attention")
-        codes = {matrix.name: rounded(block.weight(matrix), SCHEME) for matrix in found}
+        chosen = block.matrices("experts", "attention")
+        codes = {matrix.name: rounded(block.weight(matrix), SCHEME) for matrix in chosen}
         whole.apply(QuantizeWeights.of(block.index, codes))
     settle(whole.lm)
     return whole.lm
@@ -120,10 +120,10 @@ class Decoding:
     def decode(self) -> Sample:
         """A token after the context, the median."""
         self.rewind()
-        ids, found = self.generation.ids, []
+        ids, collected = self.generation.ids, []
         for place in range(self.generation.length, ids.shape[1]):
-            found.append(timed(partial(self._step, ids[:, place : place + 1])))
-        return middle(found)
+            collected.append(timed(partial(self._step, ids[:, place : place + 1])))
+        return middle(collected)
 
     def _step(self, token: Tensor) -> None:
         self.generation.lm(
@@ -140,11 +140,11 @@ def timed(work: Callable[[], Any]) -> Sample:
 
 def in_turn(work: dict[str, Callable[[], Sample]], repetitions: int) -> dict[str, list[Sample]]:
     """So many repetitions of everything."""
-    found: dict[str, list[Sample]] = {name: [] for name in work}
+    collected: dict[str, list[Sample]] = {name: [] for name in work}
     for repetition in range(repetitions):
         for name in list(work) if repetition % 2 else reversed(work):
-            found[name].append(work[name]())
-    return found
+            collected[name].append(work[name]())
+    return collected
 
 
 def middle(samples: Sequence[Sample]) -> Sample:
@@ -154,17 +154,17 @@ def middle(samples: Sequence[Sample]) -> Sample:
 
 def ratio(ours: Sequence[Sample], baseline: Sequence[Sample]) -> dict[str, Any]:
     """How much faster, with the interval, by both clocks."""
-    found = {}
+    collected = {}
     for place, clock in enumerate(("wall", "cpu")):
         one = speedup([s[place] for s in ours], [s[place] for s in baseline])
-        found[clock] = {"speedup": one.ratio, "low": one.low, "high": one.high}
-    return found
+        collected[clock] = {"speedup": one.ratio, "low": one.low, "high": one.high}
+    return collected
 
 
 def stage(samples: dict[str, list[Sample]]) -> dict[str, Any]:
     """What one stage has shown."""
-    seconds = {name: [wall for wall, _ in found] for name, found in samples.items()}
-    cpu = {name: [cpu for _, cpu in found] for name, found in samples.items()}
+    seconds = {name: [wall for wall, _ in computed] for name, computed in samples.items()}
+    cpu = {name: [cpu for _, cpu in computed] for name, computed in samples.items()}
     # The one whose CPU seconds are fewest: wall seconds are also the neighbours'.
     fastest = min(BASELINES, key=lambda name: median(cpu[name]))
     return {
@@ -225,8 +225,8 @@ def main() -> None:
     if asked.threads:
         torch.set_num_threads(asked.threads)
     before = machine()
-    found = measure(asked.blocks, asked.tokens, asked.decodes, asked.prefills)
-    data = {**found, "machine": {**before, "load after": machine()["load"]}}
+    samples = measure(asked.blocks, asked.tokens, asked.decodes, asked.prefills)
+    data = {**samples, "machine": {**before, "load after": machine()["load"]}}
     brief = copy.deepcopy(data)
     for name in ("decode", "prefill"):
         brief[name] = {k: v for k, v in data[name].items() if "seconds" not in k}

@@ -27,7 +27,7 @@ def layer_errors(before: MoEModel, after: MoEModel, calibration: Calibration) ->
         after: The model after them.
         calibration: Tokens that the steps have not seen.
     """
-    found = {}
+    errors = {}
     for block in calibration.walk(before):
         if block.index not in after.numbers:
             continue
@@ -39,8 +39,8 @@ def layer_errors(before: MoEModel, after: MoEModel, calibration: Calibration) ->
         ):
             wrong += _squares(theirs - ours, block.inputs, batch)
             added += _squares(ours - states, block.inputs, batch)
-        found[block.index] = math.sqrt(wrong / added) if added else float("nan")
-    return found
+        errors[block.index] = math.sqrt(wrong / added) if added else float("nan")
+    return errors
 
 
 def matrix_errors(
@@ -67,7 +67,7 @@ def matrix_errors(
                 "cannot be compared one by one; compare layers."
             )
         names.setdefault(edit.block, []).extend(edit.matrices)
-    found: dict[int, dict[str, float]] = {}
+    errors: dict[int, dict[str, float]] = {}
     changed = {block.index: block for block in after.blocks}
     for block in calibration.walk(before):
         moments = block.collect(Covariances()).sums if block.index in names else {}
@@ -76,8 +76,8 @@ def matrix_errors(
             whole = objective(weight, weight.new_zeros(weight.shape), moments[name])
             if whole:
                 error = objective(weight, values, moments[name]) / whole
-                found.setdefault(block.index, {})[name] = math.sqrt(error)
-    return found
+                errors.setdefault(block.index, {})[name] = math.sqrt(error)
+    return errors
 
 
 def _squares(states: Tensor, inputs: States, batch: int) -> float:

@@ -32,7 +32,7 @@ class Pairs:
     def result(self) -> dict[str, float]:
         """Ratio of the sums, the lowest and highest of the pairs, and mean seconds."""
         ratios = [a / b for a, b in zip(self.baseline, self.ours, strict=True)]
-        found = {
+        collected = {
             "ratio": sum(self.baseline) / sum(self.ours),
             "low": min(ratios),
             "high": max(ratios),
@@ -41,5 +41,5 @@ class Pairs:
             "ours_cpu_s": sum(self.ours) / len(ratios),
         }
         if self.ceiling:
-            found["ceiling"] = self.ceiling
-        return {name: round(value, 3) for name, value in found.items()}
+            collected["ceiling"] = self.ceiling
+        return {name: round(value, 3) for name, value in collected.items()}

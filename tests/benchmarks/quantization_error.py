@@ -77,10 +77,10 @@ def _share(before: MoEModel, after: MoEModel) -> str:
 def _matrices(before: MoEModel, after: MoEModel, held_out: Calibration) -> float | None:
     """The mean over matrices; None for a method that moves scales from one to another."""
     try:
-        found = matrix_errors(before, after, held_out)
+        errors = matrix_errors(before, after, held_out)
     except Refused:
         return None
-    return round(statistics.fmean(e for one in found.values() for e in one.values()), 5)
+    return round(statistics.fmean(e for one in errors.values() for e in one.values()), 5)
 
 
 def _objective(before: MoEModel, after: MoEModel, seen: Calibration) -> Objective:
@@ -111,11 +111,11 @@ def main() -> None:
     parser.add_argument("methods", nargs="+")
     parser.add_argument("--record", metavar="DIR", type=Path, help="write the results as JSON")
     asked = parser.parse_args()
-    found: dict[str, dict[str, Any]] = {}
+    collected: dict[str, dict[str, Any]] = {}
     for ref in REFERENCES:
         for name in asked.methods:
-            found.setdefault(ref, {})[name] = measure(ref, name)
-            print(ref, name, json.dumps(found[ref][name]), flush=True)  # noqa: T201 - its purpose
+            collected.setdefault(ref, {})[name] = measure(ref, name)
+            print(ref, name, json.dumps(collected[ref][name]), flush=True)  # noqa: T201 - its purpose
     if asked.record:
         asked.record.mkdir(parents=True, exist_ok=True)
         data = {
@@ -124,7 +124,7 @@ def main() -> None:
             "sequences": SEQUENCES,
             "length": LENGTH,
             "dtype": "float32",
-            "models": found,
+            "models": collected,
             "machine": {"torch": torch.__version__, "transformers": transformers.__version__},
         }
         text = json.dumps(data, indent=2) + "\n"

@@ -50,8 +50,8 @@ def test_enumeration(
     for losses in ours.values():
         layer.take(losses)
     kept = torch.cat([_kept(losses) for losses in ours.values()])
-    found = torch.cat([losses.losses for losses in ours.values()])
-    wanted = torch.zeros_like(found)
+    losses_ = torch.cat([losses.losses for losses in ours.values()])
+    wanted = torch.zeros_like(losses_)
 
     def baseline() -> None:
         part = slice(len(pairs.baseline), None, _PAIRS)
@@ -62,6 +62,6 @@ def test_enumeration(
         pairs.ours.append(seconds(lambda: layer.take(ours[4])))
 
     benchmark.pedantic(enumerate_all, setup=baseline, rounds=_PAIRS)
-    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
+    torch.testing.assert_close(losses_, wanted, rtol=1e-6, atol=0)
     torch.testing.assert_close(ours[4].losses, wanted[:70], rtol=1e-6, atol=0)
     report(name, pairs, subsets=len(kept))

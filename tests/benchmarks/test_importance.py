@@ -74,7 +74,7 @@ def touched(family: str, calibration: Calibration) -> dict[int, int]:
 
 def full_forwards(model: MoEModel, calibration: Calibration) -> dict[int, dict[int, float]]:
     """The loss of the whole model without each expert, one forward each."""
-    lm, found = model.lm, {}
+    lm, collected = model.lm, {}
     for index, block in enumerate(model.blocks):
         losses: dict[int, float] = {}
         for expert in block.experts:
@@ -85,8 +85,8 @@ def full_forwards(model: MoEModel, calibration: Calibration) -> dict[int, dict[i
             logits = lm(batch["input_ids"], use_cache=False).logits[:, :-1].flatten(0, 1)
             losses[expert] = float(F.cross_entropy(logits, batch["labels"][:, 1:].flatten()))
         lm.model.layers[index] = block.layer
-        found[index] = losses
-    return found
+        collected[index] = losses
+    return collected
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -100,7 +100,7 @@ def test_leave_one_out(benchmark: Any, family: str, report: Any) -> None:
     ids = torch.randint(0, VOCABULARY, (SEQUENCES, LENGTH))
     calibration = Calibration(Tokens(ids, None, "random", 0, "random"), batch_size=SEQUENCES)
     pairs = Pairs()
-    found: list[Importance] = []
+    collected: list[Importance] = []
     wanted: list[dict[int, dict[int, float]]] = []
 
     def theirs() -> None:
@@ -108,12 +108,12 @@ def test_leave_one_out(benchmark: Any, family: str, report: Any) -> None:
         pairs.baseline.append(work)
 
     def ours() -> None:
-        work = seconds(lambda: found.append(leave_one_out(model, calibration)))
+        work = seconds(lambda: collected.append(leave_one_out(model, calibration)))
         pairs.ours.append(work)
 
     benchmark.pedantic(ours, setup=theirs, rounds=ROUNDS)
     pairs.ceiling = ceiling(family, touched(family, calibration))
     report(f"importance-{family}", pairs)
-    assert list(found[0].losses) == list(wanted[0])
+    assert list(collected[0].losses) == list(wanted[0])
     for index, losses in wanted[0].items():
-        assert found[0].losses[index] == pytest.approx(losses, rel=1e-6)
+        assert collected[0].losses[index] == pytest.approx(losses, rel=1e-6)

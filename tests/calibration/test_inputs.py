@@ -31,23 +31,23 @@ def test_covariances(family: str, padded: bool, tiny: Tiny, calibration: Calibra
                 for matrix in seen.block.matrices():
                     inputs[matrix.name].append(seen.inputs(matrix).double())  # noqa: B023
 
-        found = block.collect(Spy())
-        assert found.sums.keys() == inputs.keys()
+        taken = block.collect(Spy())
+        assert taken.sums.keys() == inputs.keys()
         for name, parts in inputs.items():
             x = torch.cat(parts)
-            assert found.sums[name].dtype == torch.float64
-            torch.testing.assert_close(found.sums[name], x.T @ x)
-            assert int(found.tokens[name]) == len(x)
+            assert taken.sums[name].dtype == torch.float64
+            torch.testing.assert_close(taken.sums[name], x.T @ x)
+            assert int(taken.tokens[name]) == len(x)
         if block.experts:
             gate, up, down = (f"experts.{half}.{role}" for role in ("gate", "up", "down"))
-            assert found.sums[gate] is found.sums[up]
-            assert found.sums[gate] is not found.sums[down]
+            assert taken.sums[gate] is taken.sums[up]
+            assert taken.sums[gate] is not taken.sums[down]
 
 
 def test_covariances_of_no_token(tiny: Tiny, calibration: Calibrate) -> None:
     for block in calibration(sequences=0).walk(tiny("mixtral")):
-        found = block.collect(Covariances("experts"))
-        assert found.sums["experts.0.down"].shape == (24, 24)
-        assert not found.sums["experts.0.down"].any()
-        assert not found.tokens["experts.0.down"]
-        assert found.sums["experts.0.down"].untyped_storage().nbytes() == 8  # costs no memory
+        taken = block.collect(Covariances("experts"))
+        assert taken.sums["experts.0.down"].shape == (24, 24)
+        assert not taken.sums["experts.0.down"].any()
+        assert not taken.tokens["experts.0.down"]
+        assert taken.sums["experts.0.down"].untyped_storage().nbytes() == 8  # costs no memory

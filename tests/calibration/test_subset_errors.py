@@ -42,14 +42,14 @@ class Layers(Statistic):
 
 def pruned_losses(block: Block, kept: Tensor, batches: list[tuple[Tensor, Tensor]]) -> list[float]:
     """The losses of layers that were pruned and run."""
-    found = []
+    collected = []
     for row in kept:
         experts = tuple(torch.tensor(block.experts)[row].tolist())
         edit = KeepExperts(block=block.index, experts=experts)
         layer: Any = edit.apply(shell(block.layer), block.model.family)
         norms = [(layer.mlp(x[None])[0].double() - y.double()).norm() for x, y in batches]
-        found.append(float(sum(norms)))
-    return found
+        collected.append(float(sum(norms)))
+    return collected
 
 
 def subsets(experts: int, *sizes: int) -> Tensor:
@@ -90,10 +90,10 @@ def test_errors_are_those_of_the_pruned_layers(
             errors = block.collect(SubsetErrors(5, table_bytes=table_bytes))
             kept = subsets(6, 6, 5, 4, 3, 2, 1)
             wanted = pruned_losses(block, kept, layers.batches)
-            found = errors.losses(kept)
-            assert found.dtype == torch.float64
-            assert found.tolist() == pytest.approx(wanted, rel=1e-5, abs=1e-5)
-            assert float(found[0]) < 1e-5 < float(found[1:].min())
+            computed = errors.losses(kept)
+            assert computed.dtype == torch.float64
+            assert computed.tolist() == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+            assert float(computed[0]) < 1e-5 < float(computed[1:].min())
 
 
 @pytest.mark.parametrize(("experts", "top_k", "dropped"), [(16, 4, 8), (28, 3, 20), (70, 8, 35)])
@@ -108,11 +108,11 @@ def test_any_number_of_ranks(
     kept = torch.rand(40, experts, generator=generator).argsort(1).argsort(1) >= dropped
     with torch.no_grad():
         layers = block.collect(Layers())
-        found = block.collect(SubsetErrors(dropped)).losses(kept)
+        taken = block.collect(SubsetErrors(dropped)).losses(kept)
         wanted = pruned_losses(block, kept, layers.batches)
         direct = block.collect(SubsetErrors(dropped, table_bytes=0)).losses(kept)
-    assert found.tolist() == pytest.approx(wanted, rel=1e-5)
-    assert found.tolist() == pytest.approx(direct.tolist(), rel=1e-9)
+    assert taken.tolist() == pytest.approx(wanted, rel=1e-5)
+    assert taken.tolist() == pytest.approx(direct.tolist(), rel=1e-9)
 
 
 def test_errors_are_the_enumerations(family: str, tiny: Tiny, calibration: Calibrate) -> None:
@@ -132,7 +132,7 @@ def test_fewer_tokens(tiny: Tiny, calibration: Calibrate) -> None:
         every = block.collect(SubsetErrors(2, tokens=48)).losses(kept)
         assert torch.equal(every, block.collect(SubsetErrors(2)).losses(kept))
         layers = block.collect(Layers()).batches
-        found = block.collect(SubsetErrors(2, tokens=12)).losses(kept)
+        taken = block.collect(SubsetErrors(2, tokens=12)).losses(kept)
         some = [(x[:: len(x) // 12], y[:: len(y) // 12]) for x, y in layers]
         scales = [(len(x) / 12) ** 0.5 for x, _ in layers]
         parts = [pruned_losses(block, kept, [one]) for one in some]
@@ -140,7 +140,7 @@ def test_fewer_tokens(tiny: Tiny, calibration: Calibrate) -> None:
     wanted = [
         sum(s * p for s, p in zip(scales, row, strict=True)) for row in zip(*parts, strict=True)
     ]
-    assert found.tolist() == pytest.approx(wanted, rel=1e-5)
+    assert taken.tolist() == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("meta", [False, True])
@@ -201,13 +201,13 @@ def test_sizes_share_a_pass(
     """What one size left in the cache, the other finds: nothing is taken again."""
 
     def kept(*cells: tuple[int, tuple[int, ...]], cache: bool) -> list[list[tuple[int, ...]]]:
-        found = []
+        collected = []
         for keep, sizes in cells:
             model = tiny("qwen2_moe")
             method = build("eep", {"keep": keep, "sizes": sizes})
             compress(model, [BoundStep(method, calibration(cache=cache))])
-            found.append([block.experts for block in model.blocks])
-        return found
+            collected.append([block.experts for block in model.blocks])
+        return collected
 
     alone = kept((4, ()), (3, ()), cache=False)
     assert len(alone[0][0]) == 4

@@ -120,9 +120,11 @@ def test_statistics(family: str, padded: bool, tiny: Tiny, calibration: Calibrat
     lm = tiny(family).lm
     for index, layer in enumerate(lm.model.layers):
         if hasattr(layer.mlp, "gate"):
-            found = seen.setdefault(index, [])
+            collected = seen.setdefault(index, [])
             layer.mlp.gate.register_forward_hook(
-                lambda _m, args, out, found=found: found.append((args[0], out[0], out[2]))
+                lambda _m, args, out, collected=collected: collected.append(
+                    (args[0], out[0], out[2])
+                )
             )
     valid = []
     for inputs in tokens.batches():

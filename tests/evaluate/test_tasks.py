@@ -238,8 +238,8 @@ def test_a_tokenizer_without_padding_works_and_stays_as_it_was(
 ) -> None:
     bare = _bare(tokenizer, **tokens)
     expected, _ = evaluate_tasks(mixtral, tokenizer, ("boolq",), data=DataRoot(root))
-    found, _ = evaluate_tasks(mixtral, bare, ("boolq",), data=DataRoot(root))
-    assert found["boolq"].metrics == expected["boolq"].metrics
+    computed, _ = evaluate_tasks(mixtral, bare, ("boolq",), data=DataRoot(root))
+    assert computed["boolq"].metrics == expected["boolq"].metrics
     assert bare.pad_token_id is None
     assert len(bare) == len(tokenizer)
 

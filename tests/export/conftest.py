@@ -85,12 +85,12 @@ def quantize() -> Callable[..., None]:
         only: Callable[[int, str], bool] = lambda block, name: True,
     ) -> None:
         for block in model.blocks:
-            found = {
+            chosen = {
                 matrix.name: nearest(block.weight(matrix), scheme)
                 for matrix in block.matrices()
                 if matrix.part in parts and only(block.index, matrix.name)
             }
-            if found:
-                model.apply(QuantizeWeights.of(block.index, found))
+            if chosen:
+                model.apply(QuantizeWeights.of(block.index, chosen))
 
     return apply

@@ -28,8 +28,8 @@ def main(checkpoint: str, out: str) -> None:
     """Load and write."""
     backend = BACKEND.AWQ_TORCH if "awq" in Path(checkpoint).name else BACKEND.TORCH
     wrapped = GPTQModel.load(checkpoint, device="cpu", backend=backend, dtype=torch.float16)
-    found = {name: weight(module) for name, module in wrapped.model.named_modules()}
-    save_file({n: w.contiguous().clone() for n, w in found.items() if w is not None}, out)
+    modules = {name: weight(module) for name, module in wrapped.model.named_modules()}
+    save_file({n: w.contiguous().clone() for n, w in modules.items() if w is not None}, out)
 
 
 if __name__ == "__main__":

@@ -68,5 +68,5 @@ def test_it_reads_every_matrix(
     read = load_file(out)
     for place, block in enumerate(model.blocks):
         for matrix in block.matrices("experts", "shared", "dense", "attention"):
-            found = read[module_name(block, place, matrix.name)]
-            assert torch.equal(found, block.weight(matrix)), matrix.name
+            tensor = read[module_name(block, place, matrix.name)]
+            assert torch.equal(tensor, block.weight(matrix)), matrix.name

@@ -47,12 +47,12 @@ def along_rows(words: Tensor, bits: int, rows: int) -> Codes:
 
 def awq_columns(words: Tensor) -> Codes:
     """Eight outputs to a word, in AWQ's order."""
-    found = np.zeros((words.shape[0], words.shape[1] * 8), dtype=np.int64)
+    codes = np.zeros((words.shape[0], words.shape[1] * 8), dtype=np.int64)
     for row, column in np.ndindex(*words.shape):
         for place, output in enumerate(AWQ_ORDER):
             word = int(words[row, column])
-            found[row, 8 * column + output] = field(word, place, 4)
-    return found
+            codes[row, 8 * column + output] = field(word, place, 4)
+    return codes
 
 
 def from_compressed_tensors(layer: Mapping[str, Tensor], said: Mapping[str, Any]) -> Tensor:

@@ -34,11 +34,11 @@ def ids() -> Tensor:
 
 def stored(folder: Path) -> set[str]:
     """Names of all tensors in a checkpoint."""
-    found: set[str] = set()
+    collected: set[str] = set()
     for file in folder.glob("*.safetensors"):
         with safe_open(file, framework="pt") as tensors:
-            found |= set(tensors.keys())
-    return found
+            collected |= set(tensors.keys())
+    return collected
 
 
 def reread(folder: Path) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -131,8 +131,8 @@ def test_blocks_that_are_dense_in_turns(tiny: Tiny) -> None:
     turns = tiny("deepseek")
     turns.config.moe_layer_freq = 2
     turns.apply(DropBlock(block=3))
-    found = configuration(turns)  # one dense block, then MoE layers only
-    assert [found.has_experts(block) for block in range(3)] == [False, True, True]
+    written = configuration(turns)  # one dense block, then MoE layers only
+    assert [written.has_experts(block) for block in range(3)] == [False, True, True]
 
 
 def test_a_pattern_without_words_is_refused(tmp_path: Path) -> None:

@@ -32,9 +32,9 @@ def breaking(monkeypatch: pytest.MonkeyPatch, change: Break) -> None:
     written = checkpoint._block
 
     def other(*arguments: Any) -> dict[str, Tensor]:
-        found = written(*arguments)
-        change(found)
-        return found
+        files = written(*arguments)
+        change(files)
+        return files
 
     monkeypatch.setattr(checkpoint, "_block", other)
 
@@ -130,10 +130,10 @@ def test_a_code_off_by_one(
     right = FORMATS["gptq"]
 
     def pack(weight: Quantized) -> dict[str, Tensor]:
-        found = right.pack(weight)
+        tensors = right.pack(weight)
         if weight.shape == (32, 64):  # experts' gate and up
-            found["qweight"] = found["qweight"] ^ 1
-        return found
+            tensors["qweight"] = tensors["qweight"] ^ 1
+        return tensors
 
     monkeypatch.setitem(FORMATS, "gptq", dataclasses.replace(right, pack=pack))
     sentence = fails(model, "gptq", tmp_path)
@@ -170,6 +170,6 @@ def test_streamed_from_an_artifact(
     quantize(model, FOUR)
     save(model, tmp_path / "artifact")
     streamed = open_model(str(tmp_path / "artifact"), streaming=True)
-    found = export(streamed, tmp_path / "out", "awq")
-    assert (found.experts, found.quantized) == (54, 54 + 21)
-    assert proof.prove(model, tmp_path / "out", "awq") == found
+    computed = export(streamed, tmp_path / "out", "awq")
+    assert (computed.experts, computed.quantized) == (54, 54 + 21)
+    assert proof.prove(model, tmp_path / "out", "awq") == computed

@@ -100,17 +100,17 @@ def test_a_build_takes_no_more_than_the_model(small: dict[str, Cell]) -> None:
 
 
 def test_packed_weights_stay_packed(small: dict[str, Cell]) -> None:
-    found = {}
+    collected = {}
     for row in ("baseline", "packed"):
         model = built(small[row])
-        found[row] = running_memory(model, 512).torch_peak or 0
+        collected[row] = running_memory(model, 512).torch_peak or 0
         with torch.no_grad():
             ids = torch.arange(64, device="cuda").unsqueeze(0)
             assert torch.isfinite(model.lm(input_ids=ids).logits).all()
         del model
         gc.collect()
         torch.cuda.empty_cache()
-    assert found["packed"] < 0.5 * found["baseline"]
+    assert collected["packed"] < 0.5 * collected["baseline"]
 
 
 def test_two_models_in_the_memory_of_one(small: dict[str, Cell]) -> None:

@@ -155,16 +155,16 @@ def test_experts_decode_in_a_graph(packed: bool, tokens: int) -> None:
             place.copy_(value)
         graph.replay()
         outs.append(out.cpu().float())
-    for found, new in zip(outs, inputs, strict=True):
+    for computed, new in zip(outs, inputs, strict=True):
         expected = on_the_processor(layer, *new)
-        assert (found - expected).norm() / expected.norm() < 4 * HALF
+        assert (computed - expected).norm() / expected.norm() < 4 * HALF
 
 
 def test_packed_experts_take_many_tokens() -> None:
     layer, inputs = experts(packed=True), routing(1500)
-    found = layer(*inputs).cpu().float()
+    outputs = layer(*inputs).cpu().float()
     expected = on_the_processor(layer, *inputs)
-    assert (found - expected).norm() / expected.norm() < 4 * HALF
+    assert (outputs - expected).norm() / expected.norm() < 4 * HALF
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])

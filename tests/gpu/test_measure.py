@@ -94,8 +94,8 @@ def test_a_replayed_step_gives_the_logits_of_an_eager_one(lm: PreTrainedModel, b
     expected = torch.stack(list(Generation(lm, ids, 24).logits()))
     captured = Captured(lm, ids, 24)
     for _ in range(2):
-        found = torch.stack([logits.clone() for logits in captured.logits()])
-        torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+        outputs = torch.stack([logits.clone() for logits in captured.logits()])
+        torch.testing.assert_close(outputs, expected, rtol=0.02, atol=0.02)
 
 
 def test_what_reads_back_is_not_captured(lm: PreTrainedModel) -> None:
@@ -116,12 +116,12 @@ def test_masks_in_two_four_run_semi_structured(lm: PreTrainedModel) -> None:
     with torch.no_grad():
         expected = lm(ids).logits
         with semi_structured(lm) as note:
-            found = lm(ids).logits
+            outputs = lm(ids).logits
     assert note is not None
     assert note.startswith("2 of 2 modules masked in 2:4 ran semi-structured"), note
-    torch.testing.assert_close(found, expected, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(outputs, expected, rtol=0.02, atol=0.02)
 
 
 def test_the_environment_names_the_device() -> None:
-    found = environment("cuda")
-    assert found.device == torch.cuda.get_device_name()
+    described = environment("cuda")
+    assert described.device == torch.cuda.get_device_name()

@@ -13,15 +13,15 @@ from harness.measure.environment import environment
 
 
 def test_what_is_known_of_this_machine() -> None:
-    found = environment()
-    assert found.versions["torch"] == version("torch")
-    assert found.versions["lm-eval"] == version("lm-eval")
-    assert found.cores >= 1
-    assert found.memory_bytes > 1 << 28
-    assert found.threads == torch.get_num_threads()
+    described = environment()
+    assert described.versions["torch"] == version("torch")
+    assert described.versions["lm-eval"] == version("lm-eval")
+    assert described.cores >= 1
+    assert described.memory_bytes > 1 << 28
+    assert described.threads == torch.get_num_threads()
     assert environment(threads=7).threads == 7
-    assert (found.device, found.driver) == ("cpu", None)
-    assert found.processor
+    assert (described.device, described.driver) == ("cpu", None)
+    assert described.processor
 
 
 def test_torch_is_not_imported() -> None:
@@ -40,8 +40,8 @@ def git(folder: Path, *arguments: str) -> str:
 
 def test_commit_and_changes_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "CHECKOUT", tmp_path)
-    found = environment()
-    assert (found.commit, found.dirty) == (None, None)
+    described = environment()
+    assert (described.commit, described.dirty) == (None, None)
 
     git(tmp_path, "init", "--quiet")
     file = tmp_path / "file"
@@ -49,8 +49,8 @@ def test_commit_and_changes_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_p
     git(tmp_path, "add", "file")
     git(tmp_path, "commit", "--quiet", "-m", "one")
     (tmp_path / "result").write_text("untracked files change no code")
-    found = environment()
-    assert (found.commit, found.dirty) == (git(tmp_path, "rev-parse", "HEAD"), False)
+    described = environment()
+    assert (described.commit, described.dirty) == (git(tmp_path, "rev-parse", "HEAD"), False)
 
     file.write_text("two")
     assert environment().dirty is True

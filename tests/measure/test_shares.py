@@ -23,11 +23,11 @@ def test_skipping_lowers_flops_by_what_was_measured(
     share = computed_share(model.lm)
     assert share is not None
     assert 0.3 < share < 0.95
-    found = measure_flops(model, 32)
-    assert f"{100 * share:.1f} %" in found.routing
+    flops = measure_flops(model, 32)
+    assert f"{100 * share:.1f} %" in flops.routing
     experts = sum(
         32 * b.top_k * sum(b.weight(f"experts.0.{r}").numel() for r in ("gate", "up", "down"))
         for b in model.moe_blocks()
     )
-    assert found.macs == found.analytic_macs
-    assert abs((base.macs - found.macs) / experts - (1 - share)) < 0.02
+    assert flops.macs == flops.analytic_macs
+    assert abs((base.macs - flops.macs) / experts - (1 - share)) < 0.02

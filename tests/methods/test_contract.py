@@ -67,12 +67,12 @@ def test_legal_deterministic_within_budget_and_reloadable(
 ) -> None:
     model = tiny(family)
     base = {key: tensor.clone() for key, tensor in state(model).items()}
-    found = model.snapshot()
+    versions = model.snapshot()
     run(model, calibration(), name, options)
     request.node.user_properties.append(Outcome.of(whole(family, name, options), "").recorded())
     assert model.edits
     assert all(edit.kind in EDITS for edit in model.edits)
-    for index, (version, _) in found.items():  # the base was never written
+    for index, (version, _) in versions.items():  # the base was never written
         for key, tensor in version.load().state_dict().items():
             assert torch.equal(tensor, base[f"model.layers.{index}.{key}"])
     again = run(tiny(family), calibration(), name, options)

@@ -181,8 +181,8 @@ def test_a_published_checkpoint_is_what_the_paper_says(
     model = open_model(str(folder), experts=experts)
     assert type(model.frame).__module__ == "harness.model.families.deepseek"
     wanted = [reference(published(), one, renormalise=renormalise) for one in ids]
-    found = logits(model, ids).double()
-    torch.testing.assert_close(found, torch.stack(wanted), atol=1e-4, rtol=0)
+    outputs = logits(model, ids).double()
+    torch.testing.assert_close(outputs, torch.stack(wanted), atol=1e-4, rtol=0)
 
 
 def test_it_describes_itself_and_is_saved_under_the_published_names(

@@ -165,5 +165,5 @@ def test_it_is_evaluated(family: str) -> None:
     )
     for one, other in zip(ours, theirs, strict=True):
         assert one.loglikelihoods == pytest.approx(other.loglikelihoods, abs=1e-4)
-    found = perplexity(model.lm, tokenizer, "wikitext2", data=data).value
-    assert found == pytest.approx(config.vocab_size, rel=0.1)  # untrained: all words alike
+    computed = perplexity(model.lm, tokenizer, "wikitext2", data=data).value
+    assert computed == pytest.approx(config.vocab_size, rel=0.1)  # untrained: all words alike

@@ -92,15 +92,15 @@ def edit(kind: str, model: MoEModel) -> Edit:
 
 def _quantized(block: Block, names: tuple[str, ...]) -> QuantizeWeights:
     """Of a low-rank matrix the factors."""
-    found = {}
+    collected = {}
     for name in names:
         for part in [name] if block.has(name) else [f"{name}.u", f"{name}.v"]:
             weight = block.weight(part)
             codes = torch.arange(weight.numel()).reshape(weight.shape).to(torch.uint8) % 16
             scales = weight.abs().amax(1, keepdim=True) / 8
-            found[part] = Quantized.of(codes, scales, None, SCHEME)
+            collected[part] = Quantized.of(codes, scales, None, SCHEME)
     blank = Quantized.blank(SCHEME, (2, 2), torch.zeros(1))
-    return QuantizeWeights.of(BLOCK, found or {"experts.1.gate": blank})
+    return QuantizeWeights.of(BLOCK, collected or {"experts.1.gate": blank})
 
 
 def _factors(weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -140,7 +140,7 @@ def test_an_edit_never_touches_the_base(
 ) -> None:
     model = tiny(family)
     reference = logits(tiny(family), ids)
-    found = model.snapshot()
+    versions = model.snapshot()
     base = model.lm
     for kind in ("set_weights", "keep_experts"):
         model.apply(edit(kind, model))
@@ -150,7 +150,7 @@ def test_an_edit_never_touches_the_base(
     with torch.no_grad():
         assert torch.equal(base(ids).logits, reference)
     now = model.snapshot()
-    assert all(now[index][0] is not found[index][0] for index in (2, 3))
+    assert all(now[index][0] is not versions[index][0] for index in (2, 3))
 
 
 def test_removed_experts_are_as_if_the_router_never_chose_them(

@@ -176,15 +176,15 @@ def test_what_does_not_fit_is_an_error(draw: torch.Generator) -> None:
 
 def quantize(model: MoEModel, block: int, scheme: Scheme, *parts: str) -> None:
     """Nearest codes between the extremes of a row."""
-    found = {}
+    collected = {}
     for matrix in Block(model, block).matrices(*parts):  # type: ignore[arg-type]
         weight = Block(model, block).weight(matrix)
         low, high = weight.amin(1, keepdim=True), weight.amax(1, keepdim=True)
         scale = (high - low) / (scheme.levels - 1)
         zero = (-low / scale).round().clamp(0, scheme.levels - 1)
         codes = ((weight / scale).round() + zero).clamp(0, scheme.levels - 1).to(torch.uint8)
-        found[matrix.name] = Quantized.of(codes, scale, zero.to(torch.uint8), scheme)
-    model.apply(QuantizeWeights.of(block, found))
+        collected[matrix.name] = Quantized.of(codes, scale, zero.to(torch.uint8), scheme)
+    model.apply(QuantizeWeights.of(block, collected))
 
 
 def edited(model: MoEModel, block: int) -> None:

@@ -22,9 +22,9 @@ def afresh() -> Iterator[None]:
 def packed(outputs: int, inputs: int, scheme: Scheme) -> Packed:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, inputs, generator=generator).bfloat16()
-    found = Packed(rounded(weight, scheme)[None])
-    found.settle()
-    return found
+    quantized = Packed(rounded(weight, scheme)[None])
+    quantized.settle()
+    return quantized
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
@@ -39,18 +39,18 @@ def test_the_product_is_that_of_the_dequantised_matrix(
     weight = packed(96, 256, Scheme(group=group, symmetric=symmetric))
     assert weight.settled
     x = torch.randn(rows, 256, generator=torch.Generator().manual_seed(1)).bfloat16()
-    found = own(x, weight.codes[0], weight.scales[0], group)
+    outputs = own(x, weight.codes[0], weight.scales[0], group)
     exact = x.double() @ weight.dequantise(0, torch.float32).double().T
-    assert found.dtype == torch.bfloat16
+    assert outputs.dtype == torch.bfloat16
     # bfloat16 has rounded the result and, in a settled matrix, what zeros shift by.
-    assert (found - exact).abs().max() < 0.02 * exact.abs().max()
+    assert (outputs - exact).abs().max() < 0.02 * exact.abs().max()
     kernel = torch.ops.aten._weight_int4pack_mm_for_cpu
     theirs = kernel(x, weight.codes[0], group, weight.scales[0])
-    assert (found - theirs).abs().max() <= 2**-7 * exact.abs().max()
+    assert (outputs - theirs).abs().max() <= 2**-7 * exact.abs().max()
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert torch.equal(own(x, weight.codes[0], weight.scales[0], group), found)
+        assert torch.equal(own(x, weight.codes[0], weight.scales[0], group), outputs)
     finally:
         torch.set_num_threads(threads)
 

@@ -64,9 +64,9 @@ def quantize(
     model: MoEModel, scheme: Scheme, parts: Sequence[Any] = ("experts", "shared")
 ) -> MoEModel:
     for block in model.blocks:
-        found = {m.name: rounded(block.weight(m), scheme) for m in block.matrices(*parts)}
-        if found:
-            model.apply(QuantizeWeights.of(block.index, found))
+        chosen = {m.name: rounded(block.weight(m), scheme) for m in block.matrices(*parts)}
+        if chosen:
+            model.apply(QuantizeWeights.of(block.index, chosen))
     return model
 
 
@@ -203,8 +203,8 @@ def test_few_and_many_rows_give_the_same_product(rows: int) -> None:
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(rows, 96, generator=generator).bfloat16()
     exact = x.double() @ packed.dequantise(1, torch.float64).T
-    found = packed.linear(x, 1).double()
-    assert float((found - exact).norm() / exact.norm()) < 5e-3
+    product = packed.linear(x, 1).double()
+    assert float((product - exact).norm() / exact.norm()) < 5e-3
 
 
 def test_settled_models_save_the_same_file(tiny: Tiny, tmp_path: Path) -> None:

@@ -74,9 +74,9 @@ class Layers:
 
     def alive(self) -> int:
         """Layers, those that share a parameter counted once."""
-        found = [{id(ref()) for ref in layer if ref() is not None} for layer in self._made]
+        collected = [{id(ref()) for ref in layer if ref() is not None} for layer in self._made]
         groups: list[set[int]] = []
-        for one in filter(None, found):
+        for one in filter(None, collected):
             sharing = [group for group in groups if group & one]
             groups = [group for group in groups if not group & one]
             groups.append(one.union(*sharing))
@@ -217,13 +217,13 @@ def test_what_a_walk_found_stays(
 ) -> None:
     folder = str(checkpoint("mixtral"))
     whole, model = open_model(folder), open_model(folder, streaming=True)
-    found = model.snapshot()
+    versions = model.snapshot()
     for _ in range(2):  # the second time on what was written to a file
         for block in model.blocks:
             name = "experts.2.down"
             model.apply(SetWeights.of(block.index, {name: block.weight(name) * 2}))
         for block, base in zip(model.blocks, whole.blocks, strict=True):
-            before = found[block.index][0].load().state_dict()
+            before = versions[block.index][0].load().state_dict()
             assert all(torch.equal(before[k], t) for k, t in base.layer.state_dict().items())
     for block, base in zip(model.blocks, whole.blocks, strict=True):
         assert torch.equal(block.weight("experts.2.down"), base.weight("experts.2.down") * 4)
@@ -238,7 +238,7 @@ def test_windows_states_and_losses(
     layers: Layers,
 ) -> None:
     folder, tokens = str(checkpoint("mixtral")), calibration(padded=True)
-    found: list[tuple[list[Tensor], list[float], list[float]]] = []
+    collected: list[tuple[list[Tensor], list[float], list[float]]] = []
     for streaming in (False, True):
         model = open_model(folder, streaming=streaming)
         losses, sums = [], []
@@ -252,9 +252,11 @@ def test_windows_states_and_losses(
                     for e in range(5)
                 ]
                 losses += tokens.losses(model, tried)
-        found.append((states, sums, losses))
-    assert all(torch.equal(one, other) for one, other in zip(found[0][0], found[1][0], strict=True))
-    assert found[0][1:] == found[1][1:]
+        collected.append((states, sums, losses))
+    assert all(
+        torch.equal(one, other) for one, other in zip(collected[0][0], collected[1][0], strict=True)
+    )
+    assert collected[0][1:] == collected[1][1:]
     assert layers.most <= size + 2  # and a candidate
     if size == 1:  # hidden states, the walk, and the blocks after each
         assert layers.reads <= 4 + 4 + (3 + 2 + 1) + 3

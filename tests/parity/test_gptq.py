@@ -37,9 +37,9 @@ def distances(model: MoEModel, variant: str) -> dict[str, float]:
 def test_weights(variant: str, compressed: Run) -> None:
     """Equal to what fp32, in which the authors work, leaves: every code and every grid."""
     model, _ = compressed("gptq", **VARIANTS[variant])
-    found = distances(model, variant)
-    assert len(found) == 3
-    assert max(found.values()) < 1e-7
+    apart = distances(model, variant)
+    assert len(apart) == 3
+    assert max(apart.values()) < 1e-7
 
 
 def test_grids_that_see_every_update_are_not_the_authors(compressed: Run) -> None:

@@ -42,13 +42,15 @@ def test_statistics(renormalise: bool, input_ids: Tensor, expected: dict[str, An
     facts = expected["reap_and_mcsmoe"][f"reap_renorm{renormalise}"]
     model = open_model(str(MODEL), dtype=torch.float32, attention="eager")
     with torch.no_grad():
-        found = saliencies(model, Calibration(Tokens(input_ids, None, "parity", 0, "parity data")))
-    assert list(found) == list(range(len(facts)))
+        measured = saliencies(
+            model, Calibration(Tokens(input_ids, None, "parity", 0, "parity data"))
+        )
+    assert list(measured) == list(range(len(facts)))
     for index, theirs in enumerate(facts):
-        assert found[index].tokens.tolist() == theirs["expert_frequency"]
+        assert measured[index].tokens.tolist() == theirs["expert_frequency"]
         for name, ours in {**NAMES, **WEIGHTED[renormalise]}.items():
             # Theirs are running means in fp32.
-            assert ours(found[index]).tolist() == pytest.approx(theirs[name], rel=1e-5), name
+            assert ours(measured[index]).tolist() == pytest.approx(theirs[name], rel=1e-5), name
 
 
 @pytest.mark.parametrize("keep", [6, 4, 3])

@@ -306,9 +306,9 @@ def test_what_no_plain_checkpoint_can_hold_is_refused(
 def test_paths_are_those_of_transformers(family: str, tiny: Tiny) -> None:
     model = tiny(family)
     for block in model.blocks:
-        found = paths(block)
-        assert len(set(found.values())) == len(found)
-        for name, path in found.items():
+        places = paths(block)
+        assert len(set(places.values())) == len(places)
+        for name, path in places.items():
             if not name.startswith("experts."):
                 held: Any = block.layer.get_submodule(path)
                 assert held.weight.data_ptr() == block.weight(name).data_ptr()

@@ -182,10 +182,10 @@ def test_a_patience_that_is_none(text: str, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_worker_sees_nothing_of_our_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     monkeypatch.setenv("GPTQMODEL_CPU_WORKERS", "7")
-    found = worker_process.environment()
-    assert "PYTHONPATH" not in found
-    assert found["GPTQMODEL_CPU_WORKERS"] == "7"
-    assert found["HF_HUB_OFFLINE"] == "1"
+    described = worker_process.environment()
+    assert "PYTHONPATH" not in described
+    assert described["GPTQMODEL_CPU_WORKERS"] == "7"
+    assert described["HF_HUB_OFFLINE"] == "1"
 
 
 def _alive(number: int) -> bool:

@@ -150,14 +150,14 @@ def test_all_cells_of_a_suite_the_baseline_first(checkpoint: Path) -> None:
     name = "half"
     steps = [{{ method = "random", keep = 2 }}]
     """
-    found = cells(Suite.parse(text, name="x", source="x.toml"))
-    assert [(cell.row, cell.seed, len(cell.steps)) for cell in found] == [
+    planned = cells(Suite.parse(text, name="x", source="x.toml"))
+    assert [(cell.row, cell.seed, len(cell.steps)) for cell in planned] == [
         ("baseline", 0, 0),
         ("half", 0, 1),
         ("half", 1, 1),
     ]
     limited = cells(Suite.parse(text, name="x", source="x.toml"), limit=5)
-    assert {cell.id for cell in limited}.isdisjoint(cell.id for cell in found)
+    assert {cell.id for cell in limited}.isdisjoint(cell.id for cell in planned)
     assert limited[0].protocol.limit == 5
 
 

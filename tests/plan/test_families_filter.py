@@ -48,8 +48,8 @@ def suite(text: str = GOOD) -> Suite:
 
 
 def test_a_recipe_goes_to_its_families() -> None:
-    found = cells(suite().on(["reference"]))
-    rows = {ref: [cell.row for cell in found if cell.model.ref == ref] for ref in MODELS}
+    planned = cells(suite().on(["reference"]))
+    rows = {ref: [cell.row for cell in planned if cell.model.ref == ref] for ref in MODELS}
     assert rows == {
         "reference/mixtral": ["baseline", "mixtral only", "all"],
         "reference/qwen2-moe": ["baseline", "the others", "all"],

@@ -78,9 +78,9 @@ def test_lines(path: KeyPath, line: int) -> None:
 
 
 def test_what_is_not_written_stands_where_its_table_does() -> None:
-    found = lines(DOCUMENT)
-    assert line_of(found, ("recipes", 1, "steps", 0, "absent", "deeper")) == 21
-    assert line_of(found, ("absent",)) == 1
+    places = lines(DOCUMENT)
+    assert line_of(places, ("recipes", 1, "steps", 0, "absent", "deeper")) == 21
+    assert line_of(places, ("absent",)) == 1
 
 
 def test_line_endings_do_not_matter() -> None:

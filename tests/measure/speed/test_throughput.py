@@ -38,12 +38,12 @@ def test_exactly_so_many_tokens_though_the_end_comes(
         return made[-1]
 
     monkeypatch.setattr(type(lm), "generate", kept)
-    found = measure_throughput(lm, lm, prompts(5, 9), new_tokens=7)
+    measured = measure_throughput(lm, lm, prompts(5, 9), new_tokens=7)
     assert [row.shape[1] for row in made[2:]] == [12, 12, 16, 16]
     assert all((row[0, -7:] >= 40).all() for row in made[2:])
-    assert (found.prompts, found.prompt_tokens, found.new_tokens) == (2, 14, 7)
-    assert found.low <= found.speedup <= found.high
-    assert (found.note, found.joules_per_token) == (None, None)
+    assert (measured.prompts, measured.prompt_tokens, measured.new_tokens) == (2, 14, 7)
+    assert measured.low <= measured.speedup <= measured.high
+    assert (measured.note, measured.joules_per_token) == (None, None)
 
 
 def test_totals_over_totals_in_turn(tiny: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,19 +58,19 @@ def test_totals_over_totals_in_turn(tiny: Build, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(throughput, "_generate", generate)
     monkeypatch.setattr(Clock, "now", lambda self: Span(now, now))
-    found = measure_throughput(lm, baseline, prompts(1, 2, 7), new_tokens=5)
+    measured = measure_throughput(lm, baseline, prompts(1, 2, 7), new_tokens=5)
     assert order == "mb" + "mb" + "bm" + "mb"
-    assert found.seconds == [1, 2, 7]
-    assert found.tokens_per_second == 1.5
-    assert found.baseline_tokens_per_second == 0.5
-    assert (found.low, found.speedup, found.high) == (3, 3, 3)
+    assert measured.seconds == [1, 2, 7]
+    assert measured.tokens_per_second == 1.5
+    assert measured.baseline_tokens_per_second == 0.5
+    assert (measured.low, measured.speedup, measured.high) == (3, 3, 3)
 
 
 def test_a_short_model_makes_fewer_tokens_and_says_so(tiny: Build) -> None:
     lm = tiny("mixtral")  # takes 64 tokens
-    found = measure_throughput(lm, lm, prompts(60, 3), new_tokens=10)
-    assert found.new_tokens == 4
-    assert found.note == "4 new tokens, not 10: the model takes no more."
+    measured = measure_throughput(lm, lm, prompts(60, 3), new_tokens=10)
+    assert measured.new_tokens == 4
+    assert measured.note == "4 new tokens, not 10: the model takes no more."
     with pytest.raises(UserError, match="has 64"):
         measure_throughput(lm, lm, prompts(64, 3), new_tokens=1)
 

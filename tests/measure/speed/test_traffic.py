@@ -30,9 +30,9 @@ def view(lm: PreTrainedModel) -> MoEModel:
 
 def test_every_part_of_a_dense_step(tiny: Build) -> None:
     lm = tiny("mixtral")
-    found = traffic(lm, batch=1, context=10, cache_bytes=100)
-    assert found.experts == pytest.approx(TOP)
-    assert found.parts == {
+    moved = traffic(lm, batch=1, context=10, cache_bytes=100)
+    assert moved.experts == pytest.approx(TOP)
+    assert moved.parts == {
         "attention": BLOCKS * 4 * (2 * HIDDEN * HIDDEN + 2 * HIDDEN * HIDDEN // 2),
         "experts": BLOCKS * TOP * EXPERT,
         "router": BLOCKS * 4 * EXPERTS * HIDDEN,
@@ -42,7 +42,7 @@ def test_every_part_of_a_dense_step(tiny: Build) -> None:
         "embedding": 4 * HIDDEN,
         "cache": 100 * 11,
     }
-    assert found.total == sum(found.parts.values())
+    assert moved.total == sum(moved.parts.values())
 
 
 @pytest.mark.parametrize("family", ["qwen2_moe", "deepseek_v2"])
@@ -58,8 +58,8 @@ def test_every_weight_is_read_when_every_expert_is(tiny: Build, family: str) -> 
 
 
 def test_a_batch_reads_the_distinct_experts(tiny: Build) -> None:
-    found = traffic(tiny("mixtral"), batch=3, context=0, cache_bytes=0)
-    assert found.experts == pytest.approx(EXPERTS * (1 - (1 - TOP / EXPERTS) ** 3))
+    moved = traffic(tiny("mixtral"), batch=3, context=0, cache_bytes=0)
+    assert moved.experts == pytest.approx(EXPERTS * (1 - (1 - TOP / EXPERTS) ** 3))
 
 
 def test_packed_matrices_count_their_packed_bytes(tiny: Build) -> None:
@@ -74,11 +74,11 @@ def test_packed_matrices_count_their_packed_bytes(tiny: Build) -> None:
     for settled in (False, True):
         if settled:
             settle(model.lm)
-        found = traffic(model.lm, batch=1, context=0, cache_bytes=0)
+        moved = traffic(model.lm, batch=1, context=0, cache_bytes=0)
         for part in ("experts", "attention"):
             # Four bits and, per 32 of them, a scale of 16 bits and a zero of 8 or 16.
-            assert 4.75 / 16 <= found.parts[part] / whole.parts[part] <= 5 / 16
-        assert found.parts["head"] == whole.parts["head"]
+            assert 4.75 / 16 <= moved.parts[part] / whole.parts[part] <= 5 / 16
+        assert moved.parts["head"] == whole.parts["head"]
 
 
 def test_only_what_is_computed_counts(tiny: Build) -> None:
@@ -109,11 +109,11 @@ def test_the_share_of_the_roofline(tiny: Build, monkeypatch: pytest.MonkeyPatch)
     # Keys and values, two heads of eight in each of three blocks, fp32.
     assert generation.cache_bytes == 2 * 2 * 8 * 3 * 4
     monkeypatch.setattr(roofs, "copy_bandwidth", lambda device: 1000.0)
-    found = roofline(lm, generation, [4.0, 9.0, 2.0])
-    assert found.context == 18
-    assert found.parts["cache"] == 19 * generation.cache_bytes
-    assert found.reached == found.bytes_per_step / 1000 / 4
-    assert found.note == "2.00 routed experts read per MoE layer and step."
+    ceiling = roofline(lm, generation, [4.0, 9.0, 2.0])
+    assert ceiling.context == 18
+    assert ceiling.parts["cache"] == 19 * generation.cache_bytes
+    assert ceiling.reached == ceiling.bytes_per_step / 1000 / 4
+    assert ceiling.note == "2.00 routed experts read per MoE layer and step."
 
 
 def test_bandwidth_is_measured_once() -> None:
