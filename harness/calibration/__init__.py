@@ -1,4 +1,4 @@
-"""The basis of a method's decisions: tokens, walks over the blocks, statistics taken on them.
+"""Calibration: tokens, passes over the blocks, and statistics, on which methods base decisions.
 
 Imports data, errors, model, reference.
 """

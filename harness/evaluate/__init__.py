@@ -1,4 +1,4 @@
-"""Zero-shot tasks through lm-eval, and perplexity on named texts.
+"""Quality of a model: tasks through lm-eval, and perplexity on texts given by name.
 
 Imports data, errors, records.
 """

@@ -5,8 +5,8 @@ that methods share, statistics, and the tools that two methods or more use. What
 needs stays in its module. Names are looked up when they are first asked for, so that importing this
 package is cheap.
 
-Behind the face: the registry, which finds methods by name and describes them from their sources,
-and the recipe, which runs them in order.
+Behind the face: the registry, which finds methods by name and describes them from their source
+code, and the recipe, which applies several methods to one model in order.
 
 Imports calibration, errors, model.
 """

@@ -1,4 +1,4 @@
-"""Other libraries as methods, each under an interpreter of its own.
+"""Peers: other compression libraries as methods, each under a Python interpreter of its own.
 
 Imports calibration, errors, export, method, model, places.
 """

@@ -1,4 +1,4 @@
-"""Records: the result of one cell, the protocol it was made under, the folder that holds it.
+"""Records: the stored result of one cell, its protocol, and the folder that holds the records.
 
 Imports errors.
 """

@@ -1,4 +1,4 @@
-"""Methods that put weights on a grid of few bits.
+"""Methods that put weights on a grid of few bits, among them those of peer libraries.
 
 Imports harness.method, harness.model, harness.peers.
 """

@@ -1,4 +1,4 @@
-"""Modules that run in place of transformers' own once edits have changed a block.
+"""Modules that take the place of transformers' own in a block that has been edited.
 
 Imports model.families, model.quantized, model.shell.
 """

@@ -1,4 +1,4 @@
-"""Programs for a peer's interpreter; they import it, torch, transformers and safetensors.
+"""Programs run by a peer's interpreter; they import that peer, torch, transformers, safetensors.
 
 Imports no other room.
 """
