@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.records.protocol import Protocol
 from harness.records.record import Record
 from harness.report.figures.heat import ticks
-from harness.report.figures.noted import noted, titles
+from harness.report.figures.method_notes import noted, titles
 from harness.report.figures.page import HEAT, Drawing, Panel, page, plain
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.records.protocol import Protocol
 from harness.records.record import Record
 from harness.report.figures.heat import heat
-from harness.report.figures.noted import Noted, noted, titles
+from harness.report.figures.method_notes import Noted, noted, titles
 from harness.report.figures.page import Drawing, Panel, page, plain, style
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from harness.records.protocol import Protocol
 from harness.records.record import Record
 from harness.records.rows import Entry, entries
 from harness.report.figures.heat import CROWDED, heat
-from harness.report.figures.noted import shared
+from harness.report.figures.method_notes import shared
 from harness.report.figures.page import COLOURS, Drawing, Panel, page
 
 if TYPE_CHECKING:
