@@ -7,6 +7,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.records.basis import Basis
+
 FORMAT: Final = 1
 
 
@@ -316,6 +318,10 @@ class Record(_Data):
     compression_seconds: float | None = None
     compression_cpu_seconds: float | None = None
     environment: Environment | None = None
+    basis: Basis | None = None
+    """Code and data that the numbers rest on; None in a record of a moebench that kept none."""
+    items_sha256: str | None = None
+    """Hash of the outcomes of the items; None where there are none."""
     created: str
     """ISO 8601, UTC."""
     seconds: float

@@ -47,6 +47,9 @@ class PlannedCell(BaseModel):
     model: str
     row: str
     seed: int
+    older: str = ""
+    """Reason why the cell's record is not of today's code and data; empty where it is, and where
+    there is no record."""
 
 
 class Plan(BaseModel):
