@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from harness import reference
@@ -37,21 +35,6 @@ def data_root_of(ref: str, data_root: Path | None) -> Path | None:
     if data_root is None and origin(ref).startswith(SHIPPED):
         return reference.DATA
     return data_root
-
-
-@cache
-def data_identity(root: Path | None) -> str:
-    """Return a hash of the embedded data, or "" for other data.
-
-    Records of other data hold hashes of what was evaluated.
-    """
-    if root != reference.DATA:
-        return ""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in root.rglob("*") if path.is_file()):
-        digest.update(str(path.relative_to(root)).encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 def prepare_environment(refs: Iterable[str], data_root: Path | None) -> None:

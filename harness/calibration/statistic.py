@@ -5,13 +5,26 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
+from harness.code.modules import Unreadable
+from harness.code.reach import code_sha256
+
 if TYPE_CHECKING:
     from harness.calibration.observe import Seen
     from harness.model.view import Block
+
+
+@cache
+def _code(kind: type) -> str | None:
+    """The digest of the code that a statistic can reach, asked once in a process."""
+    try:
+        return code_sha256((kind.__module__, kind.__qualname__))
+    except Unreadable:
+        return None
 
 
 class Statistic(ABC):
@@ -23,8 +36,6 @@ class Statistic(ABC):
 
     cached: ClassVar[bool] = True
     """False for what is too big to keep."""
-    version: ClassVar[int] = 1
-    """Raise it when `update` changes what it computes."""
 
     @abstractmethod
     def start(self, block: Block) -> None:
@@ -34,11 +45,15 @@ class Statistic(ABC):
     def update(self, seen: Seen) -> None:
         """Take in one batch; upcast here, accumulate in fp32 or fp64."""
 
-    def identity(self) -> str:
-        """Class, version and options, before `start`."""
+    def identity(self) -> str | None:
+        """Class, digest of its code, and options, before `start`.
+
+        None where the class has no source, as one typed at a prompt: its results are not kept.
+        """
         kind = type(self)
+        code = _code(kind)
         options = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        return f"{kind.__module__}.{kind.__qualname__}@{kind.version} {json.dumps(options)}"
+        return code and f"{kind.__module__}.{kind.__qualname__} {code} {json.dumps(options)}"
 
     def result(self) -> dict[str, Tensor]:
         """The tensors, flat: "name" or "name/key"."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
@@ -18,6 +19,7 @@ from harness.calibration.statistic import Statistic
 from harness.calibration.statistics.outputs import Outputs
 from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.tokens import Tokens
+from harness.code.reach import code_sha256
 from harness.model.edits import Edit
 from harness.model.versions import Version
 from harness.model.view import Block, MoEModel
@@ -61,17 +63,23 @@ class LiveBlock(Block):
         wanted: list[Statistic] = [statistic, *more]
         if self.experts and self.index not in self._calibration.coverage:
             wanted.append(self._calibration.cover(self.index))
-        keys = {id(one): digest(self.key, one.identity()) for one in wanted}
-        cache = self._calibration.cache
+        identities = {id(one): one.identity() for one in wanted}
+        keys = {
+            number: digest(self.key, _engine(), identity)
+            for number, identity in identities.items()
+            if identity is not None
+        }
+        kept = self._calibration.cache
         missing = []
         for one in wanted:
             one.start(self)
-            if not cache.restore(one, keys[id(one)]):
+            if id(one) not in keys or not kept.restore(one, keys[id(one)]):
                 missing.append(one)
         if missing:
             self._observe(missing)
             for one in missing:
-                cache.keep(one, keys[id(one)])
+                if id(one) in keys:
+                    kept.keep(one, keys[id(one)])
         for one in wanted:
             if isinstance(one, Outputs):
                 one.key = self.key
@@ -266,6 +274,16 @@ class Calibration:
         """Start counting the tokens that reach the experts of a block."""
         self.coverage[index] = TokenCount()
         return self.coverage[index]
+
+
+@cache
+def _engine() -> str:
+    """The digest of the code that opens, edits and runs what statistics see."""
+    return code_sha256(
+        ("harness.model.files.opening", "open_model"),
+        ("harness.model.view", "MoEModel"),
+        ("harness.calibration.walk", "Calibration"),
+    )
 
 
 def summed_loss(logits: Tensor, labels: Tensor) -> float:

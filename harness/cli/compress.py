@@ -155,8 +155,8 @@ def carry_out(
 
     from harness.measure.size import artifact_bytes
     from harness.plan.cell import resolve
-    from harness.run.compressing import Places, compress_to
-    from harness.run.preparing import prepare_process
+    from harness.run.stages.compressing import Places, compress_to
+    from harness.run.stages.preparing import prepare_process
 
     prepare_process(seed=seed, threads=protocol.threads)
     places = Places(data_root_of(ref, data_root), cache_folder())

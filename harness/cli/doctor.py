@@ -29,7 +29,7 @@ def findings(results: Path) -> Iterator[tuple[str, str]]:
     from harness.model.quantized import native
     from harness.peers.peer import PEERS
     from harness.places import cache_folder
-    from harness.run.opening import device
+    from harness.run.stages.opening import device
 
     machine = environment(device=device())
     yield "python", f"{machine.python} on {machine.platform}"

@@ -95,9 +95,9 @@ def numbers(
 
     prepare_environment([ref], data_root)
 
-    from harness.run.evaluating import evaluate_tasks, measure_perplexities
-    from harness.run.opening import open_stored
-    from harness.run.preparing import prepare_process
+    from harness.run.stages.evaluating import evaluate_tasks, measure_perplexities
+    from harness.run.stages.opening import open_stored
+    from harness.run.stages.preparing import prepare_process
 
     prepare_process(seed=0, threads=protocol.threads)
     say_phase("loading the model")

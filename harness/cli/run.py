@@ -48,12 +48,27 @@ def run(
     keep_artifacts: Annotated[
         bool, typer.Option("--keep-artifacts", help="Leave the compressed models in the results.")
     ] = False,
+    keep_older: Annotated[
+        bool,
+        typer.Option(
+            "--keep-older",
+            help="Keep records of other code or data instead of running their cells again.",
+        ),
+    ] = False,
+    fresh_environment: Annotated[
+        bool,
+        typer.Option(
+            "--fresh-environment",
+            help="Run cells again whose records are of other libraries or another processor.",
+        ),
+    ] = False,
 ) -> None:
     """Run every cell of a suite that has no result yet, then write its leaderboard and plots.
 
-    Finished cells are never run again, however the run ended; cells that failed are. Exit code 1
-    says that a cell failed. A refused cell is a result. On other models than the suite's the
-    results are in a folder of their own, SUITE@MODEL.
+    Finished cells are kept, however the run ended; cells that failed are run again, and so are
+    those whose code or data have changed since: it says which and why. Exit code 1 says that a cell
+    failed. A refused cell is a result. On other models than the suite's the results are in a folder
+    of their own, SUITE@MODEL.
     """
     from harness.plan.suite import Suite
 
@@ -67,6 +82,7 @@ def run(
         for line in preview(loaded, results, **asked):
             typer.echo(line)
         return
+    asked |= {"keep_older": keep_older, "fresh_environment": fresh_environment}
     _run(loaded, results, keep_artifacts=keep_artifacts, **asked)
 
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.records.record import Environment
+from harness.records.record import DECISIVE, Environment
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,15 @@ def environment(device: torch.device | str = "cpu", threads: int | None = None) 
         commit=commit,
         dirty=None if changes is None else bool(changes),
     )
+
+
+def surroundings() -> dict[str, str]:
+    """Return the versions and the processor that change numbers, without importing anything."""
+    versions = _versions()
+    return {
+        **{name: versions.get(name, "none") for name in DECISIVE},
+        "processor": _processor(),
+    }
 
 
 def usable_cores() -> int:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from harness.calibration.walk import Calibration
+from harness.code.reach import code_sha256
 from harness.method.contract import Method, Note
-from harness.method.registry import source_sha256
+from harness.method.registry import code_of
 from harness.model.edits import Edit
 from harness.model.view import MoEModel
 
@@ -79,7 +80,8 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
 
 def _provenance(step: BoundStep) -> str:
     method = step.method
-    parts = [method.name, method.options(), source_sha256(type(method)), step.calibration.key]
+    code = code_sha256(*code_of(type(method)))
+    parts = [method.name, method.options(), code, step.calibration.key]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 

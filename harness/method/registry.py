@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -14,9 +14,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.code.modules import FROM_FILE, Unreadable
+from harness.code.outline import WHOLE
+from harness.code.reach import Reach
 from harness.errors import UserError, first_fault, first_line, nearest, unknown
 from harness.method.contract import Method
-from harness.method.source import Description, Reader, Unreadable, own_files
+from harness.method.source import Description, Reader
 
 GROUP = "moebench.methods"
 GONE = {
@@ -93,19 +96,21 @@ def check_option(kind: type[Method], name: str, option: str, *, where: str = "")
         )
 
 
-def source_sha256(kind: type[Method]) -> str:
-    """Hash of the source that a method's decisions come from.
+def code_of(kind: type[Method]) -> tuple[tuple[str, str], ...]:
+    """Return where a method's code begins, as module and name: its class, and its `modules`."""
+    beside: Sequence[str] = getattr(kind, "modules", ())  # a peer's worker
+    return ((kind.__module__, kind.__qualname__), *((module, WHOLE) for module in beside))
 
-    Its own file, those of its package that it imports, and those that they import in turn, and the
-    files it names in `sources`. Shared statistics and edits belong to the harness and carry
-    versions of their own.
+
+def own_sha256(kind: type[Method]) -> str:
+    """Return the digest of a method's code in its own file; empty unless it is given as a file.
+
+    Two files of one name are two methods by it.
     """
-    files = [*own_files(Path(inspect.getfile(kind)), kind.__module__)]
-    files += getattr(kind, "sources", ())  # a peer's worker
-    content = hashlib.sha256()
-    for file in files:
-        content.update(file.read_bytes())
-    return content.hexdigest()
+    if not kind.__module__.startswith(FROM_FILE):
+        return ""
+    name = Path(inspect.getfile(kind)).name
+    return Reach().code((kind.__module__, kind.__qualname__))[name]
 
 
 def _description(reader: Reader, name: str, point: EntryPoint) -> Description:
@@ -147,7 +152,7 @@ def _from_file(name: str, where: str) -> type[Method]:
     prefix = f"{where}: " if where else ""
     if not path.is_file():
         raise UserError(f"{prefix}method file {file!r} does not exist.")
-    module_name = f"moebench_method_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    module_name = f"{FROM_FILE}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     if module_name not in sys.modules:
         spec = importlib.util.spec_from_file_location(module_name, path)
         if spec is None or spec.loader is None:

@@ -8,21 +8,15 @@ tell, `Unreadable` says so, and only importing helps.
 from __future__ import annotations
 
 import ast
-import contextlib
-import importlib.util
 import inspect
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from harness.code.modules import Unreadable, file_of, origin
 
 ROOTS = (("pydantic", "BaseModel"), ("abc", "ABC"))
 """Classes that no source is read for: they bring neither fields nor words."""
-
-
-class Unreadable(Exception):
-    """A class whose fields its source does not tell: it is made, or changed, when imported."""
 
 
 class Description(NamedTuple):
@@ -87,67 +81,6 @@ class Reader:
         return self._modules[name]
 
 
-def file_of(module: str) -> Path:
-    """Return the source file of a module; no package on the way to it is imported.
-
-    Raises:
-        Unreadable: there is none.
-    """
-    top, *inner = module.split(".")
-    try:
-        spec: ModuleSpec | None = importlib.util.find_spec(top)
-    except ValueError:  # a module that is running has no spec
-        spec = None
-    for part in inner:
-        if spec is None or spec.submodule_search_locations is None:
-            break
-        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
-    if spec is None or spec.name != module or not (spec.origin or "").endswith(".py"):
-        raise Unreadable(f"{module} has no source")
-    return Path(str(spec.origin))
-
-
-def own_files(file: Path, module: str) -> list[Path]:
-    """Return a module's file and those of its package that it imports, in turn; sorted by name.
-
-    Args:
-        file: The module's source.
-        module: The module's name; its first part is the package.
-    """
-    package = module.partition(".")[0]
-    files: dict[str, Path] = {}
-    waiting = {module: file}
-    while waiting:
-        name, path = waiting.popitem()
-        files[name] = path
-        for imported in _imported(ast.parse(path.read_bytes()), name, path):
-            if imported.startswith(f"{package}.") and imported not in files:
-                with contextlib.suppress(Unreadable):
-                    waiting[imported] = file_of(imported)
-    return [files[name] for name in sorted(files)]
-
-
-def _imported(tree: ast.Module, module: str, path: Path) -> Iterator[str]:
-    """The names that may be modules in all imports of a source, those in functions too."""
-    for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=names):
-                yield from (alias.name for alias in names)
-            case ast.ImportFrom(names=names):
-                origin = _origin(node, module, path)
-                yield origin
-                yield from (f"{origin}.{alias.name}" for alias in names)
-
-
-def _origin(statement: ast.ImportFrom, module: str, path: Path) -> str:
-    """The module that a statement in `module` imports from."""
-    if not statement.level:
-        return statement.module or ""
-    parts = module.split(".")
-    up = statement.level - (path.name == "__init__.py")
-    return ".".join(filter(None, [*parts[: len(parts) - up], statement.module]))
-
-
 class _Module:
     """The classes of a module and the names that it imports, where each is bound once."""
 
@@ -192,7 +125,7 @@ class _Module:
             case ast.ImportFrom(names=names):
                 for alias in names:
                     self.imports[alias.asname or alias.name] = (
-                        _origin(statement, self.name, self.file),
+                        origin(statement, self.name, self.file),
                         alias.name,
                     )
             case ast.If(test=ast.Name(id="TYPE_CHECKING"), body=body):

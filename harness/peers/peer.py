@@ -58,11 +58,10 @@ class Peer:
         return Path(__file__).parent / "workers" / f"{self.name.replace('-', '_')}_worker.py"
 
     @property
-    def sources(self) -> tuple[Path, ...]:
-        """Files that decide its results."""
-        return self.worker, *(
-            self.worker.parent / name for name in ("bit_stream.py", "peer_job.py")
-        )
+    def modules(self) -> tuple[str, ...]:
+        """Modules that decide its results: the worker, and those that it imports as a script."""
+        names = (self.worker.stem, "bit_stream", "peer_job")
+        return tuple(f"harness.peers.workers.{name}" for name in names)
 
     @property
     def advice(self) -> str:

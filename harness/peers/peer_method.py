@@ -36,8 +36,8 @@ class PeerMethod(Rounding):
     """
 
     peer: ClassVar[Peer]
-    sources: ClassVar[tuple[Path, ...]]
-    """Files beside the method's own that decide its results."""
+    modules: ClassVar[tuple[str, ...]]
+    """Modules that decide its results and that its code does not name."""
     families: ClassVar[dict[str, frozenset[str]]]
     """By algorithm, the families that the library was found to quantize."""
 

@@ -1,7 +1,8 @@
 """A cell: one model, one recipe, one seed, under one protocol.
 
-Its id is a hash of everything that determines its result, and of nothing else: where the data
-lies, how the suite is called and in which order keys are written change no id.
+Its id is a hash of all that it asks for, and of nothing else: where the data lies, how the suite is
+called and in which order keys are written change no id. Its basis is the code and the data that
+answer it. A record is a cell's result where both are the record's.
 """
 
 from __future__ import annotations
@@ -9,18 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.cache.notes import file_sha256
 from harness.errors import UserError
-from harness.places import data_identity, data_root_of
 from harness.plan.find import calibration_file
 from harness.plan.forms import CalibrationForm
 from harness.plan.suite import Step, Suite
+from harness.plan.today import Today
+from harness.records.basis import Basis
 from harness.records.protocol import Protocol
-from harness.records.record import FORMAT, CalibrationInfo, ModelInfo, Record, StepInfo
+from harness.records.record import CalibrationInfo, ModelInfo, Record, StepInfo
 from harness.records.store import PlannedCell
 
 
@@ -31,8 +34,10 @@ class CellStep:
     method: str
     options: Mapping[str, Any]
     """Every option of the method, defaults and seed included."""
-    source: str
-    """sha256 of the method's source."""
+    code: tuple[tuple[str, str], ...]
+    """Where the method's code begins: modules and names."""
+    own: str
+    """Digest of the method's own code where it is given as a file; else empty."""
     calibration: CalibrationForm
     """Calibration of the step, with the corpus's own numbers where the suite gives none."""
     file: str = ""
@@ -50,10 +55,10 @@ class Cell:
     """Steps in their order; none for the baseline."""
     seed: int
     protocol: Protocol
-    data: str
-    """Identity of the data; empty where it cannot be told cheaply."""
+    basis: Basis = field(default_factory=Basis)
+    """The code that computes the cell and the data that it is computed from, as they are today."""
     id: str = field(init=False)
-    """First 16 hexadecimal digits of the hash of everything that determines the result."""
+    """First 16 hexadecimal digits of the hash of all that the cell asks for."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", _identity(self))
@@ -63,15 +68,22 @@ class Cell:
         """Model, recipe and seed in one line, for progress and errors."""
         return f"{self.model.ref}  {self.row}  seed {self.seed}"
 
-    def planned(self) -> PlannedCell:
-        """Return the cell as the plan in the results folder has it."""
-        return PlannedCell(id=self.id, model=self.model.ref, row=self.row, seed=self.seed)
+    def planned(self, older: str = "") -> PlannedCell:
+        """Return the cell as the plan in the results folder has it.
+
+        Args:
+            older: Reason why the record that there is does not answer the cell today.
+        """
+        return PlannedCell(
+            id=self.id, model=self.model.ref, row=self.row, seed=self.seed, older=older
+        )
 
     def record(
         self, status: Literal["ok", "failed", "refused"], seconds: float, **results: Any
     ) -> Record:
         """Return the cell's record; `results` are the record's own fields."""
         results.setdefault("recipe", [step_info(step) for step in self.steps])
+        results.setdefault("basis", self.basis)
         return Record(
             cell=self.id,
             suite=self.suite,
@@ -85,6 +97,10 @@ class Cell:
             **results,
         )
 
+    def on(self, basis: Basis) -> Cell:
+        """Return the cell with its basis."""
+        return replace(self, basis=basis)
+
 
 def step_info(
     step: CellStep, *, calibration: CalibrationInfo | None = None, seconds: float | None = None
@@ -93,7 +109,6 @@ def step_info(
     return StepInfo(
         method=step.method,
         options=dict(step.options),
-        source=step.source,
         calibration=calibration,
         seconds=seconds,
     )
@@ -129,15 +144,17 @@ def cells(
             model = describe(ref, offline=offline, random=suite.random)
         except UserError as error:
             raise suite.model_error(number, str(error)) from None
-        data = data_identity(data_root_of(ref, data_root))
         planned += [
-            Cell(suite.name, model, recipe.name, steps, seed, protocol, data)
+            Cell(suite.name, model, recipe.name, steps, seed, protocol)
             for recipe in suite.recipes
             if recipe.fits(model.family)
             for seed in recipe.seeds
             for steps in [resolve(recipe.steps, seed, tokens=not suite.random)]
         ]
     _refuse_twins(suite, planned)
+    today = Today(data_root)
+    planned = [cell.on(today.basis(cell)) for cell in planned]
+    today.keep()
     return planned
 
 
@@ -167,17 +184,18 @@ def _resolve(step: Step, seed: int, tokens: bool) -> CellStep:
     from harness.method import registry
 
     method = registry.build(step.method, {"seed": seed, **step.options})
-    source = registry.source_sha256(type(method))
+    code, own = registry.code_of(type(method)), registry.own_sha256(type(method))
     if not tokens:
         none = CalibrationForm(ref="none", sequences=0, length=1, seed=0)
-        return CellStep(step.method, method.options(), source, none)
+        return CellStep(step.method, method.options(), code, own, none)
     file = _calibration_text(step.calibration.ref)
     return CellStep(
         step.method,
         method.options(),
-        source,
+        code,
+        own,
         _resolve_calibration(step.calibration, seed),
-        hashlib.sha256(file.read_bytes()).hexdigest() if file else "",
+        file_sha256(file) if file else "",
     )
 
 
@@ -212,7 +230,7 @@ def _identity(cell: Cell) -> str:
         {
             "method": Path(step.method).name,
             "options": dict(step.options),
-            "source": step.source,
+            "own": step.own,
             "calibration": {
                 **step.calibration.model_dump(),
                 "ref": Path(step.calibration.ref).name,
@@ -222,12 +240,10 @@ def _identity(cell: Cell) -> str:
         for step in cell.steps
     ]
     parts = {
-        "format": FORMAT,
         "model": cell.model.sha256,
         "steps": steps,
         "seed": cell.seed,
         "protocol": cell.protocol.sha256,
-        "data": cell.data,
     }
     canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Stage = Literal["compress", "evaluate", "measure"]
 """A part of a cell's work that can be done again by itself."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
+_NAMED = 3
+"""Names that a sentence holds of each kind."""
 
 
 class Basis(BaseModel):
@@ -21,3 +24,46 @@ class Basis(BaseModel):
     module's name."""
     data: dict[Stage, dict[str, str]] = Field(default_factory=dict)
     """Digest of the files of each data set that is read, by stage and hub id."""
+
+    def changes(self, today: Basis) -> dict[Stage, Change]:
+        """Return the stages whose code or data are not today's, and what of them.
+
+        A data set that is not there, such as one of the hub before it is fetched or after its cache
+        was cleared, tells of no change.
+        """
+        changes = {}
+        for stage in STAGES:
+            code = _apart(self.code.get(stage, {}), today.code.get(stage, {}))
+            mine, theirs = self.data.get(stage, {}), today.data.get(stage, {})
+            data = [name for name in _apart(mine, theirs) if mine.get(name) and theirs.get(name)]
+            if code or data:
+                changes[stage] = Change(tuple(code), tuple(data))
+        return changes
+
+
+class Change(NamedTuple):
+    """What has changed of the basis of a stage."""
+
+    code: tuple[str, ...]
+    """Names of modules."""
+    data: tuple[str, ...]
+    """Names of data sets."""
+
+
+def told(changes: Mapping[Stage, Change]) -> str:
+    """Say in words what has changed, a few names of each kind."""
+    parts = []
+    for stage, change in changes.items():
+        parts += [f"code of {stage}: {_few(change.code)}"] if change.code else []
+        parts += [f"data of {stage}: {_few(change.data)}"] if change.data else []
+    return "; ".join(parts)
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    text = ", ".join(names[:_NAMED])
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def _apart(mine: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    return sorted(name for name in mine.keys() | other.keys() if mine.get(name) != other.get(name))

@@ -74,3 +74,7 @@ def record_text(record: Record, *, indent: int | None = None) -> str:
 def damaged(where: Path | str, why: str, remedy: str = AGAIN) -> UserError:
     """Return the sentence for a damaged file."""
     return UserError(f"{where}: damaged ({why}). {remedy}")
+
+
+class Damaged(UserError):
+    """A file of results that cannot be what was written; its cell runs again."""

@@ -227,6 +227,10 @@ class Throughput(_Data):
     note: str | None = None
 
 
+DECISIVE: Final = ("torch", "transformers", "lm-eval")
+"""Libraries whose version changes numbers."""
+
+
 class Environment(_Data):
     """The machine and the libraries that the numbers were measured with."""
 
@@ -243,6 +247,15 @@ class Environment(_Data):
     commit: str | None = None
     """Commit of moebench's own checkout; None for an installed wheel."""
     dirty: bool | None = None
+
+    def apart(self, other: Environment) -> dict[str, tuple[str, str]]:
+        """Return what differs and changes numbers or times: name to this value and the other's."""
+        mine, theirs = self._decisive(), other._decisive()
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
+    def _decisive(self) -> dict[str, str]:
+        versions = {name: self.versions.get(name, "none") for name in DECISIVE}
+        return {**versions, "device": self.device, "processor": self.processor}
 
 
 class ModelInfo(_Data):
@@ -276,8 +289,6 @@ class StepInfo(_Data):
 
     method: str
     options: dict[str, Any]
-    source: str
-    """SHA-256 of the method's source."""
     calibration: CalibrationInfo | None = None
     seconds: float | None = None
 

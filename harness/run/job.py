@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.plan.cell import Cell
+from harness.records.basis import STAGES, Stage
 from harness.records.record import Item, Record
 
 Say = Callable[[str], None]
@@ -24,6 +25,10 @@ class Job:
     """Empty folder for the artifact and the log."""
     cache: Path
     """Folder of statistics and calibration tokens, shared by all runs."""
+    earlier: Outcome | None = None
+    """The outcome whose later stages still hold, where only some stages are to run again."""
+    due: frozenset[Stage] = frozenset(STAGES)
+    """The stages to run; `compress` always does, since the others need the model."""
 
     @property
     def artifact(self) -> Path:

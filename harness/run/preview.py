@@ -7,16 +7,18 @@ weights the revision does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import Refused
+from harness.measure.environment import surroundings
 from harness.plan.cell import Cell, cells
 from harness.plan.check import check
 from harness.plan.suite import Suite
 from harness.records.store import Store
-from harness.run.runner import finished, select
+from harness.run.runner import select
+from harness.run.standing import standing
 
 if TYPE_CHECKING:
     from harness.model.view import MoEModel
@@ -48,24 +50,34 @@ def preview(
     check(suite)
     store = Store(results / suite.name)
     chosen = select(cells(suite, data_root=data_root, limit=limit, offline=True), only)
+    here = surroundings()
     for number, cell in enumerate(chosen, start=1):
-        identity, state = standing(cell, store)
+        identity, state = state_of(cell, store, here)
         yield f"cell {number}/{len(chosen)}  {identity}  {cell.name}  {state}  {outcome(cell)}"
 
 
-def standing(cell: Cell, store: Store) -> tuple[str, str]:
-    """Return the cell's id and "done" or "to run"; dashes and "planned" for an unknown id."""
+def state_of(cell: Cell, store: Store, here: Mapping[str, str]) -> tuple[str, str]:
+    """Return the cell's id and its state; dashes and "planned" for an unknown id.
+
+    Args:
+        cell: The cell.
+        store: The results folder.
+        here: As for `harness.run.standing.standing`.
+    """
     from harness.model.files.identity import shipped_config
 
     if cell.model.weights == "stored" and shipped_config(cell.model.ref):
         return "-" * len(cell.id), "planned"
-    return cell.id, "done" if finished(store.read(cell.id)) else "to run"
+    one = standing(cell, store, here)
+    if not one.due:
+        return cell.id, "done"
+    return cell.id, f"to run again ({one.why})" if one.why else "to run"
 
 
 def outcome(cell: Cell) -> str:
     """Say what the cell's steps would leave of the model, or with which sentence one refuses."""
-    from harness.run.compressing import run_dry
-    from harness.run.opening import open_on_meta
+    from harness.run.stages.compressing import run_dry
+    from harness.run.stages.opening import open_on_meta
 
     model = open_on_meta(cell.model.ref, cell.protocol)
     before = counted(model)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -38,6 +38,11 @@ class Progress:
         with self.console.status(heading) as self._status:
             yield
         self._status = None
+
+    def tell(self, lines: Iterable[str]) -> None:
+        """Print lines that stay."""
+        for line in lines:
+            self.console.print(line, markup=False)
 
     @contextmanager
     def cell(self, number: int, total: int, cell: Cell) -> Iterator[None]:

@@ -22,7 +22,7 @@ def check_room(suite: Suite) -> None:
     if not suite.random:
         return
     from harness.measure.nvml import total_memory
-    from harness.run.opening import device
+    from harness.run.stages.opening import device
 
     on_gpu = device() == "cuda"
     room = total_memory() if on_gpu else HOST

@@ -1,32 +1,38 @@
 """Run a suite: every cell that has no result yet, one after the other, whatever happens between.
 
-A cell is finished when its record says ok or refused. One that failed is run again by the next
-run, and its old record stays until the new one replaces it. The records are all the state there
-is, so a run that was killed goes on by being started again.
+A cell is finished when its record says ok or refused, and rests on the code and the data of today.
+One that failed, or whose record is damaged, is run again by the next run; of one whose code or data
+have changed, the stages that they reach are. The old record stays until the new one replaces it.
+The records are all the state there is, so a run that was killed goes on by being started again.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError, nearest
+from harness.measure.environment import surroundings
 from harness.model.families.shipped import config_file
 from harness.places import cache_folder, data_root_of, prepare_environment
 from harness.plan.cell import Cell, cells
 from harness.plan.check import check
 from harness.plan.suite import Suite
+from harness.plan.today import Today
+from harness.records.basis import Basis, told
+from harness.records.reading import Damaged
 from harness.records.record import Record
 from harness.records.store import Plan, Store, no_space
 from harness.report.publish import publish
-from harness.run.job import Job
+from harness.run.job import Job, Outcome
 from harness.run.process import run_cell, start_server
 from harness.run.progress import Progress, gist
 from harness.run.room import check_room
+from harness.run.standing import ALL, Standing, standing
 
 if TYPE_CHECKING:
     from harness.report.board import Leaderboard
@@ -42,6 +48,8 @@ class Summary:
     """Number of chosen cells, those finished before included."""
     ran: list[Record] = field(default_factory=list)
     """Records of the cells that ran now."""
+    kept: int = 0
+    """Number of chosen cells whose records are of other code or data, and were asked to be kept."""
     board: Leaderboard | None = None
 
     @property
@@ -55,6 +63,7 @@ class Summary:
         noun = "cell" if self.cells == 1 else "cells"
         before = self.cells - len(self.ran)
         text = f"{self.cells} {noun}: {len(self.ran)} run now, {before} before"
+        text += f" ({self.kept} of other code or data)" if self.kept else ""
         text += f"; {refused} refused" if refused else ""
         if self.failed:
             rows = ", ".join(
@@ -72,6 +81,8 @@ def run(
     limit: int | None = None,
     data_root: Path | None = None,
     keep_artifacts: bool = False,
+    keep_older: bool = False,
+    fresh_environment: bool = False,
     progress: Progress | None = None,
 ) -> Summary:
     """Run what is missing of a suite, then write its leaderboard and plots.
@@ -84,10 +95,15 @@ def run(
         data_root: Folder with data sets as the hub lays them out; None for the embedded ones
             (reference models) or the hub.
         keep_artifacts: Leave the compressed models in the results folder.
+        keep_older: Do not run again the cells whose records are of other code or data; the board
+            says which they are.
+        fresh_environment: Run again the cells whose records are of other versions of the libraries
+            or of another processor.
         progress: Told how far the run is; None for lines on stderr.
 
     Raises:
-        UserError: the suite is wrong, the folder is in use, a record is damaged, the disk is full.
+        UserError: the suite is wrong, the folder is in use, the disk is full, or code or data
+            change while cells that depend on them are still to run.
     """
     shown = progress or Progress()
     with shown.doing("checking the suite"):
@@ -101,34 +117,119 @@ def run(
     store = Store(results / suite.name)
     summary = Summary(store.folder, len(chosen))
     with store.locked():
-        store.begin(plan_of(suite, planned), suite.text)
+        here = surroundings()
+        standings = {cell.id: standing(cell, store, here) for cell in planned}
+        older = {one.cell.id: one.why for one in standings.values() if one.older}
+        due = _due([standings[cell.id] for cell in chosen], keep_older, fresh_environment)
+        shown.tell(_reasons(due, [standings[cell.id] for cell in chosen]))
+        store.begin(plan_of(suite, planned, older), suite.text)
         for number, cell in enumerate(chosen, start=1):
-            if finished(store.read(cell.id)):
+            if cell.id not in due:
                 continue
+            _check_unchanged(cell, data_root)
             with shown.cell(number, len(chosen), cell):
-                record = _run_one(cell, store, data_root, keep_artifacts, shown)
+                record = _run_one(due[cell.id], store, data_root, keep_artifacts, shown)
             shown.finished(record, cell.protocol)
             summary.ran.append(record)
+            if older.pop(cell.id, None):
+                store.begin(plan_of(suite, planned, older), suite.text)
+        summary.kept = sum(cell.id in older for cell in chosen)
         with shown.doing("writing tables and plots"):
             summary.board = publish(store)
     return summary
 
 
+def _due(
+    standings: Sequence[Standing], keep_older: bool, fresh_environment: bool
+) -> dict[str, Standing]:
+    """Return the cells to run by id; of another environment all stages are."""
+    due = {}
+    for one in standings:
+        if fresh_environment and one.elsewhere:
+            due[one.cell.id] = replace(one, due=ALL, why=one.why or one.elsewhere)
+        elif one.due and not (keep_older and one.older):
+            due[one.cell.id] = one
+    return due
+
+
+def _reasons(due: Mapping[str, Standing], standings: Sequence[Standing]) -> Iterator[str]:
+    """Say which cells run again and why, and which were measured elsewhere."""
+    again: dict[str, list[str]] = {}
+    elsewhere: dict[str, list[str]] = {}
+    for one in standings:
+        if one.cell.id in due:
+            if due[one.cell.id].why:
+                again.setdefault(due[one.cell.id].why, []).append(one.cell.name)
+        elif one.elsewhere:
+            elsewhere.setdefault(one.elsewhere, []).append(one.cell.name)
+    for why, names in again.items():
+        yield f"{_cells(names)} again: {why}"
+    for why, names in elsewhere.items():
+        yield f"measured elsewhere: {_cells(names)} ({why}); --fresh-environment runs again"
+
+
+def _cells(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} cells"
+
+
+def _check_unchanged(cell: Cell, data_root: Path | None) -> None:
+    changes = cell.basis.changes(Today(data_root).basis(cell))
+    if changes:
+        raise UserError(
+            f"{cell.name}: changed since this run began: {told(changes)}. Start the same command "
+            "again: finished cells are kept."
+        )
+
+
 def _run_one(
-    cell: Cell, store: Store, data_root: Path | None, keep_artifacts: bool, shown: Progress
+    one: Standing, store: Store, data_root: Path | None, keep_artifacts: bool, shown: Progress
 ) -> Record:
+    cell = one.cell
     folder = store.work / cell.id
-    job = Job(cell, data_root_of(cell.model.ref, data_root), folder, cache_folder())
+    job = Job(
+        cell,
+        data_root_of(cell.model.ref, data_root),
+        folder,
+        cache_folder(),
+        earlier=_earlier(one, store),
+        due=one.due,
+    )
     with no_space(folder):
         folder.mkdir(parents=True)
     try:
         outcome = run_cell(job, shown.phase)
-        store.write(outcome.record, outcome.items)
+        record = _settled(outcome.record, cell, Today(data_root).basis(cell))
+        store.write(record, outcome.items if record.status == outcome.record.status else ())
         if keep_artifacts and job.artifact.exists():
             _keep(job.artifact, store.artifacts / cell.id)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return outcome.record
+    return record
+
+
+def _earlier(one: Standing, store: Store) -> Outcome | None:
+    """Return the outcome whose later stages still hold, where some do."""
+    if one.record is None or one.due == ALL or one.record.status != "ok":
+        return None
+    try:
+        return Outcome(one.record, tuple(store.items(one.cell.id)))
+    except Damaged:
+        return None
+
+
+def _settled(record: Record, cell: Cell, basis: Basis) -> Record:
+    """Return the record with the data that the hub's cache has now; a failure where more changed.
+
+    Data of the hub may have been fetched by the cell itself, and counts as it is now.
+    """
+    changes = cell.basis.changes(basis)
+    if record.status == "failed" or not changes:
+        return record.model_copy(update={"basis": basis}) if record.basis else record
+    return cell.record(
+        "failed",
+        record.seconds,
+        reason=f"While the cell ran, this changed: {told(changes)}. The next run does it again.",
+    )
 
 
 def _keep(artifact: Path, folder: Path) -> None:
@@ -138,18 +239,19 @@ def _keep(artifact: Path, folder: Path) -> None:
         artifact.replace(folder)
 
 
-def finished(record: Record | None) -> bool:
-    """Return True if a cell needs no run: a refusal is a result, a failure is not."""
-    return record is not None and record.status != "failed"
+def plan_of(suite: Suite, planned: Sequence[Cell], older: Mapping[str, str]) -> Plan:
+    """Return the plan of a run, as the results folder keeps it.
 
-
-def plan_of(suite: Suite, planned: Sequence[Cell]) -> Plan:
-    """Return the plan of a run, as the results folder keeps it."""
+    Args:
+        suite: The suite.
+        planned: Its cells.
+        older: Reasons why records that there are do not answer their cells today, by cell.
+    """
     return Plan(
         suite=suite.name,
         title=suite.title,
         protocol=planned[0].protocol,
-        cells=tuple(cell.planned() for cell in planned),
+        cells=tuple(cell.planned(older.get(cell.id, "")) for cell in planned),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Literal
 from harness.errors import Refused, UserError
 from harness.records.store import full, is_full
 from harness.run.job import Job, Outcome, Say
-from harness.run.stages import Stages
+from harness.run.stages.order import Stages
 
 
 def execute(job: Job, say: Say) -> Outcome:

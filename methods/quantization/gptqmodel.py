@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -22,7 +21,7 @@ class GPTQModel(PeerMethod, Method):
     name: ClassVar[str] = "gptqmodel"
     reference: ClassVar[str] = "GPTQModel 7.6.0, https://github.com/ModelCloud/GPTQModel"
     peer: ClassVar[Peer] = GPTQMODEL
-    sources: ClassVar[tuple[Path, ...]] = GPTQMODEL.sources
+    modules: ClassVar[tuple[str, ...]] = GPTQMODEL.modules
     families: ClassVar[dict[str, frozenset[str]]] = {
         "gptq": frozenset({"mixtral", "qwen2_moe", "deepseek_v2", "olmoe", "llama"}),
         "awq": frozenset({"mixtral", "qwen2_moe"}),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -25,7 +24,7 @@ class LLMCompressor(PeerMethod, Method):
         "llm-compressor 0.14.0.1, https://github.com/vllm-project/llm-compressor"
     )
     peer: ClassVar[Peer] = LLM_COMPRESSOR
-    sources: ClassVar[tuple[Path, ...]] = LLM_COMPRESSOR.sources
+    modules: ClassVar[tuple[str, ...]] = LLM_COMPRESSOR.modules
     families: ClassVar[dict[str, frozenset[str]]] = {
         "gptq": frozenset({"mixtral", "qwen2_moe", "deepseek_v2", "qwen3_moe", "olmoe", "llama"}),
         "awq": frozenset({"mixtral", "qwen2_moe", "deepseek_v2"}),

@@ -199,8 +199,8 @@ def results(folder: Path) -> Cell:
     """A results folder with one record."""
     protocol = Protocol(tasks=("boolq",), average=("boolq",), perplexity=())
     model = ModelInfo(ref="acme/tiny", family="mixtral", sha256="m" * 64, label="tiny")
-    step = CellStep("eep", {"keep": 1}, "s" * 64, CalibrationForm(seed=0))
-    cell = Cell("mine", model, "eep 1", (step,), 0, protocol, "")
+    step = CellStep("eep", {"keep": 1}, (), "", CalibrationForm(seed=0))
+    cell = Cell("mine", model, "eep 1", (step,), 0, protocol)
     store = Store(folder / "mine")
     store.begin(Plan(suite="mine", title="", protocol=protocol, cells=(cell.planned(),)), "")
     store.write(cell.record("refused", 0.1, reason="keep = 1: too few."))

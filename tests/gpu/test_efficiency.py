@@ -15,8 +15,8 @@ from harness.model.view import MoEModel
 from harness.plan.cell import Cell, cells
 from harness.plan.suite import Suite
 from harness.run.job import Job
-from harness.run.random_models import RandomModels, base_beside
-from harness.run.stages import running_memory
+from harness.run.stages.measuring import running_memory
+from harness.run.stages.random_models import RandomModels, base_beside
 
 GPU = torch.cuda.is_available()
 GIB = 2**30

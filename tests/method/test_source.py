@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.code.modules import Unreadable
 from harness.method import registry
-from harness.method.source import Reader, Unreadable, own_files
+from harness.method.source import Reader
 
 FILES = {
     "__init__.py": """
@@ -131,24 +132,3 @@ def test_only_importing_tells_the_rest(tmp_path: Path, monkeypatch: pytest.Monke
     for name in ("broken", "gone"):
         assert descriptions[name].doc.startswith(f"Not usable: method '{name}' cannot be imported")
         assert descriptions[name].fields == ()
-
-
-def test_a_method_s_source_is_what_it_imports_of_its_package(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also what a function imports, and what that imports in turn; not the method beside it."""
-    package = tmp_path / "acme_methods"
-    package.mkdir()
-    files = {
-        "__init__.py": "",
-        "mine.py": "from acme_methods.formula import f\ndef late():\n    from . import detail\n",
-        "formula.py": "import acme_methods.constants\n",
-        "constants.py": "",
-        "detail.py": "import json\nfrom acme_methods import gone\n",
-        "other.py": "",
-    }
-    for name, text in files.items():
-        (package / name).write_text(text)
-    monkeypatch.syspath_prepend(tmp_path)
-    own = own_files(package / "mine.py", "acme_methods.mine")
-    assert {path.name for path in own} == {"mine.py", "formula.py", "constants.py", "detail.py"}

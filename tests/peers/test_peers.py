@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM
 from harness import reference
 from harness.calibration.corpora.draw import tokens
 from harness.calibration.walk import Calibration
+from harness.code.reach import Reach
 from harness.data import DataRoot
 from harness.errors import Refused, UserError
 from harness.method.quantization.grid import rounded
 from harness.method.recipe import BoundStep, StepReport, compress
-from harness.method.registry import method, source_sha256
+from harness.method.registry import code_of, method
 from harness.model.edits import (
     DropBlock,
     DropMoE,
@@ -34,7 +35,7 @@ from harness.model.quantized.scheme import Scheme
 from harness.model.view import MoEModel
 from harness.peers import same_matrix as likeness
 from harness.peers import worker_process
-from harness.peers.peer import PEERS, Peer
+from harness.peers.peer import Peer
 from harness.peers.weights import paths
 from harness.peers.workers.bit_stream import natural, unpacked
 from harness.peers.workers.peer_job import (
@@ -350,14 +351,12 @@ def test_the_dead_are_refused_by_name(name: str) -> None:
     assert str(said.value).startswith("mine.toml:7: ")
 
 
-def test_the_worker_is_part_of_the_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert all(path.is_file() for peer in PEERS for path in peer.sources)
-    copy = tmp_path / "worker.py"
-    copy.write_text("one")
-    monkeypatch.setattr(GPTQModel, "sources", (copy,))
-    before = source_sha256(GPTQModel)
-    copy.write_text("two")
-    assert source_sha256(GPTQModel) != before
+@pytest.mark.parametrize("kind", [GPTQModel, LLMCompressor])
+def test_the_worker_is_part_of_the_method(kind: type[PeerMethod]) -> None:
+    reached = Reach().code(*code_of(kind))
+    worker = kind.peer.worker.stem
+    names = {f"harness.peers.workers.{name}" for name in (worker, "bit_stream", "peer_job")}
+    assert names <= set(reached)
 
 
 def test_a_peer_that_works_in_16_bits_may_lose_nothing(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.plan.cell import Cell, cells, resolve
 from harness.plan.forms import CalibrationForm
 from harness.plan.suite import Step, Suite
+from harness.records.basis import Basis
 from harness.records.protocol import Protocol
 from tests.cells import MakeCell
 
@@ -21,7 +22,7 @@ from tests.cells import MakeCell
     [
         {"options": {"keep": 5, "seed": 0}},
         {"options": {"keep": 4, "progressive": True, "seed": 0}},
-        {"source": "t" * 64},
+        {"own": "t" * 64},
         {"model": "n" * 64},
         {"method": "random"},
         {"file": "f" * 64},
@@ -55,9 +56,10 @@ def test_names_and_places_do_not_matter(make_cell: MakeCell) -> None:
     assert make_cell(calibration=here).id == make_cell(calibration=there).id
 
 
-def test_the_data_matters(make_cell: MakeCell) -> None:
+def test_the_basis_is_no_part_of_the_id(make_cell: MakeCell) -> None:
+    """So that a record of other code or data is known for one, and compared."""
     cell = make_cell()
-    assert dataclasses.replace(cell, data="d" * 64).id != cell.id
+    assert cell.on(Basis(code={"compress": {"harness.model.view": "d" * 16}})).id == cell.id
 
 
 def test_an_id_is_sixteen_hexadecimal_digits(make_cell: MakeCell) -> None:
@@ -75,7 +77,7 @@ def test_steps_are_resolved_to_the_last_option() -> None:
     assert resolved.options["keep"] == 4
     assert resolved.options["seed"] == 3
     assert "ratio" in resolved.options
-    assert len(resolved.source) == 64
+    assert resolved.code == (("methods.experts.random", "Random"),)
 
 
 def test_a_pinned_seed_stays() -> None:
@@ -102,10 +104,10 @@ def test_a_calibration_file_counts_by_its_content(tmp_path: Path) -> None:
     assert one.file != two.file
 
 
-def test_the_source_of_a_method_is_part_of_the_id(tmp_path: Path) -> None:
+def test_a_method_s_file_is_its_code_wherever_it_lies(tmp_path: Path) -> None:
     ids = []
-    for number in range(2):
-        path = tmp_path / str(number) / "mine.py"
+    for number, remark in ((1, ""), (2, ""), (1, "# a remark")):
+        path = tmp_path / f"{number}{len(remark)}" / "mine.py"
         path.parent.mkdir()
         path.write_text(
             "from harness.method.contract import Method\n"
@@ -113,10 +115,11 @@ def test_the_source_of_a_method_is_part_of_the_id(tmp_path: Path) -> None:
             "    name = 'mine'\n"
             "    reference = 'none'\n"
             "    def compress(self, model, calibration):\n"
-            f"        yield from ()  # {number}\n"
+            f"        yield from ()[:{number}]{remark}\n"
         )
         [resolved] = resolve([Step(f"{path}:Mine", {}, CalibrationForm())], seed=0)
-        ids.append((resolved.source, Path(resolved.method).name))
+        ids.append((resolved.own, Path(resolved.method).name))
+    assert ids[0] == ids[2]
     assert ids[0][0] != ids[1][0]
     assert ids[0][1] == ids[1][1]
 

@@ -12,7 +12,7 @@ from harness.plan.cell import cells
 from harness.plan.find import installed
 from harness.plan.suite import Suite
 from harness.records.store import Store
-from harness.run.preview import preview, standing
+from harness.run.preview import preview, state_of
 
 SUITE = """\
 title = "Full-size models"
@@ -112,9 +112,9 @@ def test_a_model_on_disk_has_its_real_cells(checkpoint: Path, store: Store) -> N
     here = suite(str(checkpoint))
     assert cells(here, offline=True) == cells(here)
     baseline = cells(here)[0]
-    assert standing(baseline, store) == (baseline.id, "to run")
+    assert state_of(baseline, store, {}) == (baseline.id, "to run")
     store.write(baseline.record("ok", 1.0), [])
-    assert standing(baseline, store) == (baseline.id, "done")
+    assert state_of(baseline, store, {}) == (baseline.id, "done")
 
 
 @pytest.mark.parametrize(

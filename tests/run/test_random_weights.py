@@ -23,9 +23,9 @@ from harness.plan.suite import Suite
 from harness.records.record import Record
 from harness.records.store import Store
 from harness.run.job import Job
-from harness.run.preview import standing
-from harness.run.random_models import RandomModels, base_beside
+from harness.run.preview import state_of
 from harness.run.room import check_room
+from harness.run.stages.random_models import RandomModels, base_beside
 from tests.models import from_config, tiny_config
 
 SUITE = """\
@@ -189,7 +189,7 @@ def _stored(model: str) -> str:
 
 def test_a_dry_run_knows_the_cell(store: Store) -> None:
     cell = cells(suite(MIXTRAL))[0]
-    assert standing(cell, store) == (cell.id, "to run")
+    assert state_of(cell, store, {}) == (cell.id, "to run")
 
 
 def test_random_weights_have_no_accuracy() -> None:
@@ -202,13 +202,13 @@ def test_random_weights_have_no_accuracy() -> None:
 def test_what_is_too_large_is_refused_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("harness.run.opening.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.stages.opening.device", lambda: "cpu")
     with pytest.raises(
         UserError, match=r"random\.toml:2: .* needs a GPU with 89 GiB, and there is"
     ):
         check_room(suite(MIXTRAL))
     check_room(suite("reference/mixtral"))
-    monkeypatch.setattr("harness.run.opening.device", lambda: "cuda")
+    monkeypatch.setattr("harness.run.stages.opening.device", lambda: "cuda")
     monkeypatch.setattr("harness.measure.nvml.total_memory", lambda: 24 * 2**30)
     with pytest.raises(UserError, match="needs a GPU with 89 GiB, and this one has 24"):
         check_room(suite(MIXTRAL))
@@ -222,8 +222,8 @@ def built(cell: Cell, folder: Path) -> MoEModel:
 
 
 def test_the_baseline_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.opening.device", lambda: "cpu")
-    monkeypatch.setattr("harness.run.random_models.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.stages.opening.device", lambda: "cpu")
+    monkeypatch.setattr("harness.run.stages.random_models.device", lambda: "cpu")
     plain, half, _, masked = cells(suite("reference/mixtral"))
     model = built(plain, tmp_path)
     assert base_beside(model, plain, room=None) == (model, False)

@@ -15,8 +15,9 @@ import pytest
 from harness.errors import Refused, UserError
 from harness.model.edits import QuantizeWeights
 from harness.model.quantized.scheme import Scheme
-from harness.run import stages, worker
+from harness.run import worker
 from harness.run.job import Job, Outcome
+from harness.run.stages import order as stages
 from tests.cells import MakeCell
 
 Execute = Callable[[Callable[[Any], None]], Outcome]

@@ -41,6 +41,9 @@ class Corpus:
         return f"{self.sequences or many} x {self.length}"
 
 
+INSTRUCTIONS, OWN_INSTRUCTIONS = "alpaca", "reference-instructions"
+"""Corpora whose instructions throughput is measured with; the second is the reference models'."""
+
 _C4: dict[str, Any] = {"hub_id": "allenai/c4", "file": "en/c4-train.00000-of-01024.json.gz"}
 _WIKITEXT: dict[str, Any] = {"hub_id": "Salesforce/wikitext", "config": "wikitext-2-raw-v1"}
 _PTB: dict[str, Any] = {

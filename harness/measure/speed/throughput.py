@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from harness.calibration.corpora.catalogue import INSTRUCTIONS, OWN_INSTRUCTIONS
 from harness.errors import UserError
 from harness.intervals import total_speedup
 from harness.measure.nvml import Joules, energy
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from harness.data import DataRoot
     from harness.model.view import MoEModel
 
-ALPACA, OWN = "alpaca", "reference-instructions"
 LONGEST = 1024
 """Tokens of an instruction with its answer; longer ones are cut."""
 RANDOM = 192
@@ -90,7 +90,8 @@ def instructions(model: MoEModel, prompts: int, *, data: DataRoot) -> Prompts:
     from harness.calibration.corpora.draw import tokens
     from harness.reference import MODELS
 
-    name, length = (OWN, None) if model.ref in MODELS else (ALPACA, LONGEST)
+    own = model.ref in MODELS
+    name, length = (OWN_INSTRUCTIONS, None) if own else (INSTRUCTIONS, LONGEST)
     drawn = tokens(name, model.tokenizer, sequences=prompts, length=length, seed=0, data=data)
     end = model.tokenizer.eos_token_id
     return Prompts.of(drawn.input_ids, drawn.attention_mask, end, f"{name}, drawn with seed 0")

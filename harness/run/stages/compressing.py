@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.plan.cell import CellStep, step_info
 from harness.records.record import CalibrationInfo, Memory, StepInfo
 from harness.run.job import Say
-from harness.run.opening import open_stored
+from harness.run.stages.opening import open_stored
 
 if TYPE_CHECKING:
     from harness.calibration.tokens import Tokens

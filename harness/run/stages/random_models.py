@@ -11,9 +11,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from harness.plan.cell import Cell, step_info
-from harness.run.compressing import Compression, run_dry
-from harness.run.models import Models
-from harness.run.opening import device, open_on_meta
+from harness.run.stages.compressing import Compression, run_dry
+from harness.run.stages.models import Models
+from harness.run.stages.opening import device, open_on_meta
 
 if TYPE_CHECKING:
     from harness.measure.speed.throughput import Prompts

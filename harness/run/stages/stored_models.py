@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.run.compressing import Compression, Places, compress_to
-from harness.run.models import Models
-from harness.run.opening import open_stored
+from harness.run.stages.compressing import Compression, Places, compress_to
+from harness.run.stages.models import Models
+from harness.run.stages.opening import open_stored
 
 if TYPE_CHECKING:
     from harness.measure.speed.throughput import Prompts

@@ -1,6 +1,6 @@
 """The models of a cell: all that differs between a cell on stored weights and one on random ones.
 
-Each of the two has a class: `harness.run.stored_models`, `harness.run.random_models`.
+Each of the two has a class: `harness.run.stages.stored_models`, `harness.run.stages.random_models`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.run.compressing import Compression
 from harness.run.job import Job, Say
+from harness.run.stages.compressing import Compression
 
 if TYPE_CHECKING:
     from harness.measure.speed.throughput import Prompts

@@ -1,0 +1,77 @@
+"""The source files of modules, told without importing anything."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+OURS = frozenset({"harness", "methods"})
+"""Packages of moebench itself, wherever they are installed."""
+FROM_FILE = "moebench_method_"
+"""Beginning of the names of modules that no import leads to: users' files of methods."""
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
+
+
+class Unreadable(Exception):
+    """A module without a source, or a class whose source does not tell what was asked."""
+
+
+def file_of(module: str) -> Path:
+    """Return the source file of a module; no package on the way to it is imported.
+
+    Raises:
+        Unreadable: there is none.
+    """
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    if loaded is not None and loaded.endswith(".py"):
+        return Path(loaded)  # of a method's file too, which no path of Python's leads to
+    spec = _spec(module)
+    if spec is None or spec.name != module or not (spec.origin or "").endswith(".py"):
+        raise Unreadable(f"{module} has no source")
+    return Path(str(spec.origin))
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    top, *inner = module.split(".")
+    try:
+        spec: ModuleSpec | None = importlib.util.find_spec(top)
+    except ValueError:  # a module that is running has no spec
+        spec = None
+    for part in inner:
+        if spec is None or spec.submodule_search_locations is None:
+            break
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec
+
+
+@cache
+def is_library(top: str) -> bool:
+    """Return True for a package that others keep: Python's own, or an installed one.
+
+    Its version is on record; its code is nobody's here to change.
+
+    Args:
+        top: The first part of a module's name.
+    """
+    if top in OURS:
+        return False
+    if top in sys.stdlib_module_names:
+        return True
+    try:
+        file = file_of(top)
+    except Unreadable:
+        return True
+    return bool(_INSTALLED & set(file.parts))
+
+
+def origin(statement: ast.ImportFrom, module: str, file: Path) -> str:
+    """Return the module that a statement in `module` imports from."""
+    if not statement.level:
+        return statement.module or ""
+    parts = module.split(".")
+    up = statement.level - (file.name == "__init__.py")
+    return ".".join(filter(None, [*parts[: len(parts) - up], statement.module]))

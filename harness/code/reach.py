@@ -1,0 +1,174 @@
+"""The code that a function or a class can reach, as one digest per module.
+
+From a definition the way leads by the names in it to other definitions, through re-exports to the
+module that defines them, and on from there. A module that is reached at all acts by being imported:
+its effects, and those of the packages around it, belong to what is reached. Libraries do not; their
+versions are on record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from harness.code.library import Library
+from harness.code.modules import FROM_FILE, is_library
+from harness.code.outline import EFFECTS, WHOLE
+
+SILENT = ("harness.errors", "harness.records", "harness.places", "harness.code", "harness.cache")
+"""Rooms that compute no number: sentences, the shape of results, folders, and this one."""
+DIGITS = 16
+
+
+class Place(NamedTuple):
+    """A definition and where it stands."""
+
+    module: str
+    name: str
+
+
+class Reach:
+    """The way from definition to definition; keeps what it has walked.
+
+    Args:
+        library: The source to read.
+    """
+
+    def __init__(self, library: Library | None = None) -> None:
+        self.library = library or Library()
+        self._closures: dict[tuple[Place, str], frozenset[Place]] = {}
+
+    def code(
+        self, *entries: tuple[str, str], alone: Sequence[tuple[str, str]] = ()
+    ) -> dict[str, str]:
+        """Return the digest of all reached definitions of each module, by the module's name.
+
+        Args:
+            entries: Module and name of the definitions to start from; of a name with dots the
+                first part counts.
+            alone: Definitions that count themselves, and not what they reach.
+
+        Raises:
+            Unreadable: an entry has no source.
+        """
+        reached = {Place(*one) for one in alone}
+        for module, name in entries:
+            reached |= self._closure(Place(module, name.partition(".")[0]))
+        modules: dict[str, list[str]] = {}
+        for place in sorted(reached):
+            written = f"{place.name} {self.library.digest(place.module, place.name)}"
+            modules.setdefault(self._shown(place.module), []).append(written)
+        return {
+            module: hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS]
+            for module, lines in modules.items()
+        }
+
+    def _shown(self, module: str) -> str:
+        """The name of a module, or of its file where the name tells where the file lies."""
+        return self.library.file(module).name if module.startswith(FROM_FILE) else module
+
+    def _closure(self, entry: Place) -> frozenset[Place]:
+        own = entry.module.partition(".")[0]
+        key = (entry, own)
+        if key not in self._closures:
+            self._closures[key] = frozenset(_Walk(self.library, own).places(entry))
+        return self._closures[key]
+
+
+class _Walk:
+    """A walk from one definition."""
+
+    def __init__(self, library: Library, own: str) -> None:
+        self.library = library
+        self.own = own
+        """The package of the entry, which is followed even where it is installed."""
+
+    def places(self, entry: Place) -> set[Place]:
+        self.library.outline(entry.module)  # or it says that there is none
+        reached: set[Place] = set()
+        waiting = list(self._targets(entry.module, entry.name, seen=set()))
+        while waiting:
+            place = waiting.pop()
+            if place in reached:
+                continue
+            reached.add(place)
+            if place.name != EFFECTS:
+                waiting += self._effects(place.module)
+            definition = self.library.definition(place.module, place.name)
+            for use in definition.uses:
+                waiting += self._used(place.module, use)
+        return reached
+
+    def _effects(self, module: str) -> Iterator[Place]:
+        """The effects of a module and of the packages around it."""
+        while module:
+            if self._follows(module) and self.library.has(module, EFFECTS):
+                yield Place(module, EFFECTS)
+            module = module.rpartition(".")[0]
+
+    def _used(self, module: str, use: str) -> Iterator[Place]:
+        if ":" in use:
+            other, _, name = use.partition(":")
+            yield from self._targets(other, name, seen=set())
+        else:
+            yield from self._targets(module, use, seen=set(), inside=True)
+
+    def _targets(
+        self, module: str, name: str, *, seen: set[tuple[str, str]], inside: bool = False
+    ) -> Iterator[Place]:
+        """The definitions that a dotted name of a module stands for.
+
+        Args:
+            module: The module's name.
+            name: A name and attributes; `WHOLE` for all definitions.
+            seen: Names looked up on the way, against circles.
+            inside: True for names used in the module, which do not see imports for types.
+        """
+        if (module, name) in seen or not self._follows(module) or not self.library.knows(module):
+            return
+        seen.add((module, name))
+        outline = self.library.outline(module)
+        root, _, rest = name.partition(".")
+        if root == WHOLE:
+            for one in outline.definitions:
+                yield Place(module, one)
+            return
+        if root in outline.definitions:
+            yield Place(module, root)
+        imports = outline.imports.get(root, ())
+        if not imports and root not in outline.definitions and not inside:
+            imports = outline.shown.get(root, ())
+        for target in imports:
+            other, _, inner = target.partition(":")
+            names = ".".join(filter(None, (inner, rest))) or WHOLE
+            yield from self._targets(other, names, seen=seen)
+        if root in outline.definitions or imports or inside:
+            return
+        submodule = f"{module}.{root}"
+        if self.library.knows(submodule):
+            yield from self._targets(submodule, rest or WHOLE, seen=seen)
+        elif "__getattr__" in outline.definitions:
+            yield from self._targets(module, WHOLE, seen=seen)
+
+    def _follows(self, module: str) -> bool:
+        if any(module == room or module.startswith(f"{room}.") for room in SILENT):
+            return False
+        top = module.partition(".")[0]
+        return top == self.own or not is_library(top)
+
+
+def code_sha256(*entries: tuple[str, str]) -> str:
+    """Return one digest of all the code that some definitions can reach.
+
+    Args:
+        entries: As for `Reach.code`.
+
+    Raises:
+        Unreadable: an entry has no source, as something typed at a prompt.
+    """
+    reach = Reach()
+    modules = reach.code(*entries)
+    reach.library.keep()
+    text = "\n".join(f"{module} {digest}" for module, digest in modules.items())
+    return hashlib.sha256(text.encode()).hexdigest()
