@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from harness import reference
@@ -39,7 +38,6 @@ def data_root_of(ref: str, data_root: Path | None) -> Path | None:
     return data_root
 
 
-@cache
 def data_identity(root: Path | None) -> str:
     """Return a hash of the embedded data, or "" for other data.
 

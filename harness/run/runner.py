@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cache.writing import no_space
 from harness.errors import UserError, nearest
 from harness.model.families.shipped import config_file
 from harness.places import cache_folder, data_root_of, prepare_environment
@@ -21,7 +22,7 @@ from harness.plan.cell import Cell, cells
 from harness.plan.check import check
 from harness.plan.suite import Suite
 from harness.records.record import Record
-from harness.records.store import Plan, Store, no_space
+from harness.records.store import Plan, Store
 from harness.report.publish import publish
 from harness.run.job import Job
 from harness.run.process import run_cell, start_server
