@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ctypes
 import shutil
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def test_damaged_code_is_compiled_again_with_one_warning(
 ) -> None:
     with monkeypatch.context() as patch:
         # Not yet loaded: a file that a process runs must never be written in place.
-        patch.setattr(native.ctypes, "CDLL", lambda path: None)
+        patch.setattr(ctypes, "CDLL", lambda path: None)
         native._library()
     [file] = kernels.iterdir()
     whole = file.read_bytes()
