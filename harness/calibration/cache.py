@@ -1,21 +1,17 @@
-"""Statistics on disk, under everything that determined them."""
+"""Statistics and tokens on disk, under everything that determined them."""
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-
+from harness.cache import sealed, tensors
 from harness.calibration.statistic import Statistic
-
-_log = logging.getLogger(__name__)
+from harness.calibration.tokens import Tokens
+from harness.errors import UserError
 
 
 class StatisticCache:
-    """A folder of safetensors files named by provenance; None keeps nothing.
+    """A folder of sealed files named by provenance; None keeps nothing.
 
     Args:
         folder: Created when first written to.
@@ -25,41 +21,49 @@ class StatisticCache:
         self.folder = folder
 
     def restore(self, statistic: Statistic, key: str) -> bool:
-        """Fill a started statistic from disk; False when it is not there or cannot be read."""
-        path = self._path(key)
-        if path is None or not type(statistic).cached or not path.is_file():
+        """Fill a started statistic from disk; False when it is not there or is damaged."""
+        path, like = self._path(statistic, key), statistic.result()
+        if path is None or not like:
             return False
-        try:
-            statistic.restore(load_file(path))
-        except (SafetensorError, OSError) as error:
-            _log.warning("cached statistic %s is unreadable (%s) and is taken anew", path, error)
+        kept = tensors.read(path, like, finite=type(statistic).finite)
+        if kept is None:
             return False
+        statistic.restore(kept)
         return True
 
     def keep(self, statistic: Statistic, key: str) -> None:
-        """Write a finished statistic; readers see it whole or not at all.
+        """Write a finished statistic; a cache that cannot be written is a warning.
 
-        A cache that cannot be written is a warning: the result is at hand.
+        A result without tensors is none: what the statistic holds is then elsewhere, in lists, and
+        would be missing when it is restored. One that breaks the promise of `finite` is not kept
+        either, for it would not be believed.
         """
-        path = self._path(key)
-        if path is None or not type(statistic).cached:
+        path, result = self._path(statistic, key), statistic.result()
+        if path is None or not result:
             return
+        if not type(statistic).finite or tensors.all_finite(result):
+            tensors.write(path, result)
+
+    def _path(self, statistic: Statistic, key: str) -> Path | None:
+        if self.folder is None or not type(statistic).cached:
+            return None
+        return self.folder / "statistics" / key[:2] / f"{key}.sealed"
+
+
+def keep_tokens(tokens: Tokens, folder: Path) -> None:
+    """Save tokens in the cache as a file that `ref` of a calibration can name again.
+
+    Its name is their hash. One that is there is read and, where it is damaged, written again with a
+    warning; a cache that cannot be written is a warning.
+    """
+    if not tokens.sequences:
+        return
+    path = folder / "tokens" / f"{tokens.sha256}.safetensors"
+    if path.exists():
         try:
-            _write(path, statistic)
-        except (SafetensorError, OSError) as error:
-            _log.warning("the statistic is not kept: %s", error)
-
-    def _path(self, key: str) -> Path | None:
-        return self.folder / key[:2] / f"{key}.safetensors" if self.folder else None
-
-
-def _write(path: Path, statistic: Statistic) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        temporary = Path(file.name)
-    try:
-        tensors = statistic.result()
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            if Tokens.load(path, saved=True).sha256 == tokens.sha256:
+                return
+            sealed.damaged(path, "it holds other tokens")
+        except UserError as error:
+            sealed.damaged(path, str(error).removeprefix(f"{path}: ").rstrip("."))
+    tokens.keep(path)

@@ -36,6 +36,8 @@ class Statistic(ABC):
 
     cached: ClassVar[bool] = True
     """False for what is too big to keep."""
+    finite: ClassVar[bool] = True
+    """False where infinities or NaN can be right; elsewhere they are neither kept nor believed."""
 
     @abstractmethod
     def start(self, block: Block) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.cache.tensors import packed
+from harness.cache.writing import keep, put
 from harness.errors import UserError
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _TENSORS = ("input_ids", "attention_mask", "answers")
+_ABOUT = "moebench_tokens"
+"""Key of the metadata."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,21 +98,28 @@ class Tokens:
         )
 
     def save(self, path: Path) -> None:
-        """Write a safetensors file that `load` reads; other readers see it whole or not at all."""
-        tensors = {"input_ids": self.input_ids.contiguous()}
-        if self.attention_mask is not None:
-            tensors["attention_mask"] = self.attention_mask.contiguous()
-        if self.answers is not None:
-            tensors["answers"] = self.answers.contiguous()
+        """Write a safetensors file that `load` reads; other readers see it whole or not at all.
+
+        Raises:
+            OSError: it cannot be written; what was there before still is.
+        """
+        put(path, self._packed())
+
+    def keep(self, path: Path) -> None:
+        """Write what `save` writes to the cache; one that cannot be written is a warning."""
+        keep(path, self._packed())
+
+    def _packed(self) -> bytes:
+        held = zip(_TENSORS, (self.input_ids, self.attention_mask, self.answers), strict=True)
         about = {"ref": self.ref, "seed": self.seed, "source": self.source, "sha256": self.sha256}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tokens-") as folder:
-            draft = Path(folder) / path.name
-            save_file(tensors, draft, {"moebench_tokens": json.dumps(about)})
-            draft.replace(path)
+        about["about_sha256"] = _about_sha256(about)
+        return packed(
+            {name: tensor for name, tensor in held if tensor is not None},
+            {_ABOUT: json.dumps(about)},
+        )
 
     @classmethod
-    def load(cls, path: Path, *, vocabulary: int | None = None) -> Self:
+    def load(cls, path: Path, *, vocabulary: int | None = None, saved: bool = False) -> Self:
         """Read what `save` wrote, or any safetensors file that holds `input_ids`.
 
         Args:
@@ -118,6 +127,7 @@ class Tokens:
                 or integer of the same shape and right-padded, may stand beside it, and so may
                 `answers`, which marks valid tokens only.
             vocabulary: Number of ids the model knows; None checks no upper bound.
+            saved: Take only what `save` wrote.
 
         Raises:
             UserError: the file cannot be read, does not hold such tensors, holds an id outside
@@ -127,7 +137,7 @@ class Tokens:
         ids = _ids(path, tensors.get("input_ids"), vocabulary)
         mask = _mask(path, tensors.get("attention_mask"), ids)
         answers = _answers(path, tensors.get("answers"), ids, mask)
-        about = json.loads(metadata.get("moebench_tokens", "{}"))
+        about = _about(path, metadata) if saved or _ABOUT in metadata else {}
         source = about.get("source", f"Token ids of {path.name}.")
         tokens = cls(ids, mask, about.get("ref", str(path)), about.get("seed", 0), source, answers)
         if about.get("sha256", tokens.sha256) != tokens.sha256:
@@ -144,6 +154,24 @@ def _sha256(ids: Tensor, mask: Tensor | None, answers: Tensor | None) -> str:
         digest.update(b"answers")
         digest.update(answers.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Ref, seed, source and hash, as `save` wrote them."""
+    try:
+        about = json.loads(metadata.get(_ABOUT, ""))
+    except ValueError:
+        about = None
+    if isinstance(about, dict):
+        given = about.pop("about_sha256", None)  # files of before have none
+        sealed = given is None or given == _about_sha256(about)
+        if sealed and about.keys() == {"ref", "seed", "source", "sha256"}:
+            return about
+    raise UserError(f"{path}: does not say of its tokens what was saved; make it again.")
+
+
+def _about_sha256(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,7 +1,7 @@
 """The command line. One file per verb; nothing heavy is imported before a verb runs.
 
-Imports calibration, errors, evaluate, export, judge, measure, method, model, peers, places,
-plan, records, reference, report, run.
+Imports cache, calibration, errors, evaluate, export, judge, measure, method, model, peers,
+places, plan, records, reference, report, run.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def carry_out(
     prepare_environment([ref], data_root)
 
     from harness.measure.size import artifact_bytes
-    from harness.plan.cell import resolve
+    from harness.plan.cells import resolve
     from harness.run.stages.compressing import Places, compress_to
     from harness.run.stages.preparing import prepare_process
 

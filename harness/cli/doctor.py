@@ -24,6 +24,7 @@ def doctor(results: Results = Path("results")) -> None:
 
 def findings(results: Path) -> Iterator[tuple[str, str]]:
     """Yield name and value of everything that a bug report needs."""
+    from harness.cache.writing import obstacle
     from harness.cli import owners
     from harness.measure.environment import environment
     from harness.model.quantized import native
@@ -51,8 +52,17 @@ def findings(results: Path) -> Iterator[tuple[str, str]]:
     for peer in PEERS:
         yield peer.name, peer.finding()
     cache = cache_folder()
-    yield "cache", f"{cache} ({_bytes_in(cache) / 2**20:.1f} MiB)"
+    yield "cache", f"{cache} ({_bytes_in(cache) / 2**20:.1f} MiB); {_keeps(obstacle(cache))}"
     yield "results", f"{results.absolute()} ({_free(results) / 2**30:.1f} GiB free)"
+
+
+def _keeps(why_not: str | None) -> str:
+    if why_not is None:
+        return "it can be written"
+    return (
+        f"it cannot be written ({why_not}): results are right, but nothing is kept for later runs; "
+        "make room, or name another folder in MOEBENCH_CACHE"
+    )
 
 
 def _bytes_in(folder: Path) -> int:

@@ -26,7 +26,8 @@ def plot(
     ] = None,
 ) -> None:
     """Draw accuracy against size, and the methods' notes, as PNG and SVG; print the files."""
-    from harness.records.store import Store, no_space
+    from harness.cache.writing import no_space
+    from harness.records.store import Store
     from harness.report.figures.canvas import draw
     from harness.report.figures.paper import judged
 

@@ -1,4 +1,4 @@
 """Digests of source code: of the definitions that a function or a class can reach.
 
-Imports no other room.
+Imports cache, places.
 """

@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.cache import sealed
-from harness.cache.notes import file_sha256
+from harness.cache.notes import file_sha256, settled, stamp
 from harness.code.modules import Unreadable, file_of
 from harness.code.outline import Definition, Outline, as_json, from_json, outline
 from harness.places import cache_folder
 
-_OLD = 2_000_000_000
-"""Nanoseconds after which a change of a file shows in its times for sure."""
 _READERS = ("modules.py", "outline.py", "syntax.py")
 """Files whose change makes all that is remembered void."""
 
@@ -90,26 +88,24 @@ class Library:
         return file
 
     def _read(self, module: str, file: Path) -> Outline:
-        stamp = _stamp(file)
+        facts = _stamp(file)
         key = f"{module} {file}"
         before = self._remembered.get(key)
-        if before is not None and stamp is not None and before[0] == stamp:
+        if before is not None and facts is not None and before[0] == facts:
             return from_json(before[1])
         read = outline(file, module)
-        if stamp is not None:
-            self._news[key] = [stamp, as_json(read)]
+        if facts is not None:
+            self._news[key] = [facts, as_json(read)]
         return read
 
 
-def _stamp(file: Path) -> list[int] | None:
-    """The facts by which a file is taken for the same; None where they may not tell yet."""
+def _stamp(file: Path) -> str | None:
+    """The facts by which a file is taken for the same; None where they do not tell yet."""
     try:
         stat = file.stat()
     except OSError:
         return None
-    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) < _OLD:
-        return None
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+    return stamp(stat) if settled(stat, time.time_ns()) else None
 
 
 def _notes() -> Path:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from harness.cache.notes import file_sha256
 from harness.errors import UserError
-from harness.places import cache_folder
 
 INDEX = "model.safetensors.index.json"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-_CHUNK = 2**24
-_log = logging.getLogger(__name__)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,27 +73,9 @@ def _shards(folder: Path) -> list[Path]:
 
 
 def checkpoint_sha256(folder: Path) -> str:
-    """Identity of configuration and weights: a hash of the files' content, remembered by mtime."""
+    """Identity of configuration and weights: a hash of the files' content."""
     content = hashlib.sha256()
     for file in [folder / "config.json", *_shards(folder)]:
         content.update(file.name.encode())
-        content.update(_file_sha256(file).encode())
-    return content.hexdigest()
-
-
-def _file_sha256(file: Path) -> str:
-    stat = file.stat()
-    stamp = f"{file.resolve()} {stat.st_size} {stat.st_mtime_ns}"
-    note = cache_folder() / "hashes" / hashlib.sha256(stamp.encode()).hexdigest()
-    if note.is_file():
-        return note.read_text()
-    content = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            content.update(chunk)
-    try:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        note.write_text(content.hexdigest())
-    except OSError as error:
-        _log.debug("hash of %s not remembered: %s", file, error)
+        content.update(file_sha256(file).encode())
     return content.hexdigest()

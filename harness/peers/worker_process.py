@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from harness.cache.writing import no_space
 from harness.errors import Refused, UserError
 from harness.peers.peer import Peer
 from harness.places import cache_folder
@@ -36,9 +37,11 @@ def work(peer: Peer, folder: Path) -> float:
     """
     path, limit = peer.interpreter(), patience()
     log = cache_folder() / "peers" / f"{peer.name}-{os.getpid()}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with no_space(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        stream = log.open("wb")
     start = time.perf_counter()
-    with log.open("wb") as stream:
+    with stream:
         process = subprocess.Popen(
             [str(path), str(peer.worker), str(folder)],
             stdin=subprocess.PIPE,

@@ -1,4 +1,5 @@
 """From a TOML file to cells.
 
-Imports calibration, errors, evaluate, method, model, papers, places, records, reference.
+Imports cache, calibration, code, data, errors, evaluate, method, model, papers, places,
+records, reference.
 """

@@ -15,7 +15,6 @@ Every file is written beside its place under a hidden name, flushed to the disk 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import gzip
 import os
@@ -27,14 +26,13 @@ from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.cache.writing import no_space, put
 from harness.errors import UserError, first_fault, nearest
 from harness.records.archive import Archive, compressed_items, compressed_records
 from harness.records.protocol import Protocol
 from harness.records.reading import damaged, read_record, record_text
 from harness.records.record import Item, Record
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_FULL_IN_RUST = f"os error {errno.ENOSPC}"
 _REDO = "Delete it and the record of its cell to have the cell run again."
 
 
@@ -227,19 +225,8 @@ class Store:
         Raises:
             UserError: the disk is full; what was there before still is.
         """
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            with no_space(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with temporary.open("wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                temporary.replace(path)
-                _flush_folder(path.parent)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        with no_space(path):
+            put(path, data)
 
     def _loose(self) -> list[str]:
         return [path.stem for path in (self.folder / "records").glob("*.json")]
@@ -249,39 +236,3 @@ class Store:
 
     def _items(self, cell: str) -> Path:
         return self.folder / "items" / f"{cell}.jsonl.gz"
-
-
-@contextlib.contextmanager
-def no_space(path: Path) -> Iterator[None]:
-    """Turn a full disk or a folder that cannot be written into one sentence."""
-    try:
-        yield
-    except OSError as error:
-        if is_full(error):
-            raise full(path) from None
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from None
-
-
-def is_full(error: BaseException) -> bool:
-    """Return True if an error, or its cause, says that the disk is full."""
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return True
-    if _FULL_IN_RUST in str(error):  # safetensors says it in words only
-        return True
-    return error.__cause__ is not None and is_full(error.__cause__)
-
-
-def full(path: Path) -> UserError:
-    """Return the sentence for a full disk."""
-    return UserError(
-        f"{path}: no space left on the device. Make room and start the same command again: "
-        "finished cells are kept."
-    )
-
-
-def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

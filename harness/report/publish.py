@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.records.store import Store, no_space
+from harness.cache.writing import no_space
+from harness.records.store import Store
 
 if TYPE_CHECKING:
     from harness.report.board import Leaderboard

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import Refused
 from harness.measure.environment import surroundings
-from harness.plan.cell import Cell, cells
+from harness.plan.cell import Cell
+from harness.plan.cells import cells
 from harness.plan.check import check
 from harness.plan.suite import Suite
 from harness.records.store import Store

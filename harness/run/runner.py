@@ -15,18 +15,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cache.writing import no_space
 from harness.errors import UserError, nearest
 from harness.measure.environment import surroundings
 from harness.model.families.shipped import config_file
 from harness.places import cache_folder, data_root_of, prepare_environment
-from harness.plan.cell import Cell, cells
+from harness.plan.cell import Cell
+from harness.plan.cells import cells
 from harness.plan.check import check
 from harness.plan.suite import Suite
 from harness.plan.today import Today
 from harness.records.basis import Basis, told
 from harness.records.reading import Damaged
 from harness.records.record import Record
-from harness.records.store import Plan, Store, no_space
+from harness.records.store import Plan, Store
 from harness.report.publish import publish
 from harness.run.job import Job, Outcome
 from harness.run.process import run_cell, start_server

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from harness.cache.writing import full, is_full
 from harness.errors import Refused, UserError
-from harness.records.store import full, is_full
 from harness.run.job import Job, Outcome, Say
 from harness.run.stages.order import Stages
 

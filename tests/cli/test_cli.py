@@ -256,6 +256,23 @@ def test_the_doctor_says_who_owns_the_packages(moebench: Run) -> None:
         assert f"\n{name} " in f"\n{done.stdout}"
 
 
+@pytest.mark.parametrize(
+    ("cache", "said"),
+    [
+        ("new", "; it can be written\n"),
+        ("file", "; it cannot be written (File exists): results are right, but nothing is kept"),
+    ],
+)
+def test_the_doctor_says_whether_the_cache_can_be_written(
+    cache: str, said: str, moebench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("MOEBENCH_CACHE", str(tmp_path / cache))
+    done = moebench("doctor")
+    assert done.returncode == 0
+    assert said in done.stdout
+
+
 def test_python_m_is_the_same() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "harness", "list", "suites"],

@@ -12,7 +12,8 @@ import torch
 
 from harness.measure.speed.compared import measure_speed
 from harness.model.view import MoEModel
-from harness.plan.cell import Cell, cells
+from harness.plan.cell import Cell
+from harness.plan.cells import cells
 from harness.plan.suite import Suite
 from harness.run.job import Job
 from harness.run.stages.measuring import running_memory

@@ -419,4 +419,4 @@ def test_sizes_of_inputs_are_means_of_what_the_matrices_read(
             assert bool((sizes.of(matrix) <= most * (1 + 1e-6)).all())
             assert bool((sizes.of(matrix) >= squares.sqrt() * (1 - 1e-6)).all())
     assert tokens.cache.folder is not None
-    assert list(tokens.cache.folder.rglob("*.safetensors"))
+    assert list(tokens.cache.folder.rglob("*.sealed"))

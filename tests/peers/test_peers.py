@@ -352,7 +352,7 @@ def test_the_dead_are_refused_by_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [GPTQModel, LLMCompressor])
-def test_the_worker_is_part_of_the_method(kind: type[PeerMethod]) -> None:
+def test_the_worker_is_part_of_the_method(kind: type[GPTQModel | LLMCompressor]) -> None:
     reached = Reach().code(*code_of(kind))
     worker = kind.peer.worker.stem
     names = {f"harness.peers.workers.{name}" for name in (worker, "bit_stream", "peer_job")}

@@ -85,6 +85,15 @@ def test_another_interpreter(
         run(tiny("mixtral"), calibration())
 
 
+def test_a_log_that_cannot_be_written_is_named(
+    interpreter: Make, tiny: Tiny, calibration: Calibrate, tmp_path: Path
+) -> None:
+    interpreter("exit 0")
+    (tmp_path / "cache").write_text("no folder")
+    with pytest.raises(UserError, match=r"cache/peers/gptqmodel-\d+\.log: cannot be written"):
+        run(tiny("mixtral"), calibration())
+
+
 def test_the_doctor_finds_it(interpreter: Make, tmp_path: Path) -> None:
     interpreter("")
     assert GPTQMODEL.finding() == f"gptqmodel 7.6.0, torch 2.13.0 ({tmp_path}/python)"

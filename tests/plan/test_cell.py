@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.plan.cell import Cell, cells, resolve
+from harness.plan.cell import Cell
+from harness.plan.cells import cells, resolve
 from harness.plan.forms import CalibrationForm
 from harness.plan.suite import Step, Suite
 from harness.records.basis import Basis

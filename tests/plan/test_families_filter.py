@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UserError
-from harness.plan.cell import cells
+from harness.plan.cells import cells
 from harness.plan.check import check
 from harness.plan.forms import CalibrationForm
 from harness.plan.suite import Suite

@@ -14,7 +14,7 @@ import pytest
 from harness.errors import UserError
 from harness.records.protocol import Protocol
 from harness.records.record import Item
-from harness.records.store import Plan, Store, is_full
+from harness.records.store import Plan, Store
 from tests.cells import MakeCell
 
 
@@ -180,15 +180,6 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
     assert "start the same command again" in str(caught.value)
     assert store.read(old.cell) == old
     assert not list(store.folder.rglob(".*.tmp"))
-
-
-def test_a_full_disk_is_known_by_its_words_too() -> None:
-    inner = RuntimeError("I/O error: No space left on device (os error 28)")
-    outer = UserError("the artifact cannot be written.")
-    outer.__cause__ = inner
-    assert is_full(outer)
-    assert is_full(OSError(errno.EDQUOT, "quota"))
-    assert not is_full(OSError(errno.EACCES, "no"))
 
 
 def test_the_plan_comes_back(store: Store, make_cell: MakeCell) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.plan.cell import cells
+from harness.plan.cells import cells
 from harness.plan.find import installed
 from harness.plan.suite import Suite
 from harness.records.store import Store

@@ -16,7 +16,7 @@ import pytest
 
 from harness import reference
 from harness.errors import UserError
-from harness.plan.cell import cells
+from harness.plan.cells import cells
 from harness.plan.suite import Suite
 from harness.run.job import Job
 from harness.run.process import PRELOAD, run_cell
@@ -45,7 +45,7 @@ FAKES = """
 import os, signal, sys, time
 from harness import reference
 from harness.errors import UserError
-from harness.plan.cell import cells
+from harness.plan.cells import cells
 from harness.plan.suite import Suite
 from harness.run.job import Outcome
 

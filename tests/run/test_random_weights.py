@@ -17,7 +17,8 @@ from harness.model.edits import KeepExperts, QuantizeWeights
 from harness.model.files.random_values import materialise, release, stored_bytes
 from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.view import Block, MoEModel
-from harness.plan.cell import Cell, cells
+from harness.plan.cell import Cell
+from harness.plan.cells import cells
 from harness.plan.check import check
 from harness.plan.suite import Suite
 from harness.records.record import Record
@@ -255,7 +256,7 @@ class Gone:
 
 sys.meta_path.insert(0, Gone())
 
-from harness.plan.cell import cells
+from harness.plan.cells import cells
 from harness.plan.check import check
 from harness.run.job import Job
 from harness.plan.suite import Suite

@@ -1,4 +1,4 @@
 """Matrices as codes on a grid: their schemes, their packing, and the products that read codes.
 
-Imports places.
+Imports cache, places.
 """

@@ -11,7 +11,6 @@ import ctypes
 import functools
 import hashlib
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from harness.cache import sealed
 from harness.places import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def product() -> Product | None:
     if torch.backends.cpu.get_cpu_capability() != "AVX2":
         return None
     try:
-        function = ctypes.CDLL(str(_library())).int4_rows
+        function = _library().int4_rows
     except (OSError, subprocess.SubprocessError) as error:
         logger.info("4-bit products run in torch's kernel: %s", error)
         return None
@@ -60,28 +60,33 @@ def product() -> Product | None:
     return multiply
 
 
-def _library() -> Path:
-    """The compiled source, kept for the next process.
+def _library() -> ctypes.CDLL:
+    """The compiled source, kept for the next process; what is kept is checked before it is loaded.
 
     Raises:
-        OSError: there is no compiler, or no room.
+        OSError: there is no compiler, or what it made cannot be loaded.
         subprocess.SubprocessError: it does not compile.
     """
     key = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
-    path = cache_folder() / f"int4-{key}.so"
-    if path.is_file():
-        return path
+    path = cache_folder() / "kernels" / f"int4-{key}.so"
+    # Code that was cut would end the process when it is loaded, or worse, later.
+    if sealed.read_bytes(path) is None:
+        with tempfile.TemporaryDirectory() as folder:
+            made = _compiled(Path(folder))
+            if not sealed.write_bytes(path, made.read_bytes()):
+                return ctypes.CDLL(str(made))
+    return ctypes.CDLL(str(path))
+
+
+def _compiled(folder: Path) -> Path:
     compiler = shutil.which("cc")
     if compiler is None:
         raise FileNotFoundError("there is no C compiler (cc)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        code, linked = Path(folder, "int4.o"), Path(folder, "int4.so")
-        _run(compiler, *FLAGS, "-fopenmp", "-c", str(SOURCE), "-o", str(code))
-        # Not linked with OpenMP: torch has loaded one, whose threads and their number are shared.
-        _run(compiler, "-shared", str(code), "-o", str(linked))
-        os.replace(linked, path)  # noqa: PTH105 - atomic, whoever else compiles
-    return path
+    code, linked = folder / "int4.o", folder / "int4.so"
+    _run(compiler, *FLAGS, "-fopenmp", "-c", str(SOURCE), "-o", str(code))
+    # Not linked with OpenMP: torch has loaded one, whose threads and their number are shared.
+    _run(compiler, "-shared", str(code), "-o", str(linked))
+    return linked
 
 
 def _run(*command: str) -> None:

@@ -1,4 +1,4 @@
 """The stages of a cell: compress, evaluate, measure, each where its code begins.
 
-Imports nothing.
+Imports calibration, data, evaluate, measure, method, model, plan, records, run.job.
 """

@@ -137,13 +137,14 @@ def run_dry(model: MoEModel, step: CellStep) -> None:
 
 def run_step(model: MoEModel, step: CellStep, places: Places) -> tuple[StepReport, CalibrationInfo]:
     """Carry a step out on an open model; return its report, and what it was calibrated on."""
+    from harness.calibration.cache import keep_tokens
     from harness.calibration.walk import Calibration
     from harness.method import registry
     from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
     tokens = draw(step, model, places.data_root)
-    keep(tokens, places.cache / "tokens" / f"{tokens.sha256}.safetensors")
+    keep_tokens(tokens, places.cache)
     form = step.calibration
     calibration = Calibration(tokens, batch_size=form.batch_size, cache=places.cache)
     [report] = compress(model, [BoundStep(method, calibration)])
@@ -174,10 +175,3 @@ def draw(step: CellStep, model: MoEModel, data_root: Path | None) -> Tokens:
         seed=form.seed,
         data=DataRoot(data_root),
     )
-
-
-def keep(tokens: Tokens, path: Path) -> None:
-    """Save the tokens as a file that `ref` of a calibration can name again; its name is a hash."""
-    if tokens.sequences and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tokens.save(path)

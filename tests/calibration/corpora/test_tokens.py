@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -133,11 +134,10 @@ def test_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     tokens().save(path)
     before = path.read_bytes()
 
-    def fail(_tensors: object, file: Path, _metadata: object) -> None:
-        file.write_bytes(b"half")
+    def fail(handle: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("harness.calibration.tokens.save_file", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         tokens(padded()).save(path)
     assert path.read_bytes() == before

@@ -1,0 +1,108 @@
+"""Files written whole: beside their place under a hidden name, flushed to the disk, renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_IN_RUST = f"os error {errno.ENOSPC}"
+_log = logging.getLogger(__name__)
+_warned = False
+"""True once this process has said that the cache cannot be written."""
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file so that it is either complete or absent; its folder is made.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
+    # Containers that share a folder may share process numbers too, hence the random part.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _flush_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def keep(path: Path, data: bytes) -> bool:
+    """Write a file of the cache if that can be done; return True if it was.
+
+    The cache spares work and decides nothing, so one that cannot be written is a warning, and one
+    per process is enough.
+    """
+    global _warned
+    try:
+        put(path, data)
+    except OSError as error:
+        if not _warned:
+            _warned = True
+            _log.warning(
+                "%s: cannot be written (%s); results stay right, but later runs do this work "
+                "again; make room, or name another cache folder in MOEBENCH_CACHE",
+                path,
+                error.strerror or error,
+            )
+        return False
+    return True
+
+
+def obstacle(folder: Path) -> str | None:
+    """Return the reason why a folder cannot be written, None where it can; it is made."""
+    probe = folder / f"probe-{os.getpid()}"
+    try:
+        put(probe, bytes(4096))
+        probe.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+@contextlib.contextmanager
+def no_space(path: Path) -> Iterator[None]:
+    """Turn a full disk or a folder that cannot be written into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if is_full(error):
+            raise full(path) from None
+        raise UserError(f"{path}: cannot be written: {error.strerror or error}.") from None
+
+
+def is_full(error: BaseException) -> bool:
+    """Return True if an error, or its cause, says that the disk is full."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return True
+    if _FULL_IN_RUST in str(error):  # safetensors says it in words only
+        return True
+    return error.__cause__ is not None and is_full(error.__cause__)
+
+
+def full(path: Path) -> UserError:
+    """Return the sentence for a full disk."""
+    return UserError(
+        f"{path}: no space left on the device. Make room and start the same command again: "
+        "finished cells are kept."
+    )
+
+
+def _flush_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
