@@ -12,6 +12,21 @@ from harness.cli.options import DataRoot, Results, SuiteName, say
 if TYPE_CHECKING:
     from harness.plan.suite import Suite
 
+KeepOlder = Annotated[
+    bool,
+    typer.Option(
+        "--keep-older",
+        help="Keep records of other code or data instead of running their cells again.",
+    ),
+]
+FreshEnvironment = Annotated[
+    bool,
+    typer.Option(
+        "--fresh-environment",
+        help="Run cells again whose records are of other libraries or another processor.",
+    ),
+]
+
 
 def add(app: typer.Typer) -> None:
     """Register the verb."""
@@ -48,20 +63,8 @@ def run(
     keep_artifacts: Annotated[
         bool, typer.Option("--keep-artifacts", help="Leave the compressed models in the results.")
     ] = False,
-    keep_older: Annotated[
-        bool,
-        typer.Option(
-            "--keep-older",
-            help="Keep records of other code or data instead of running their cells again.",
-        ),
-    ] = False,
-    fresh_environment: Annotated[
-        bool,
-        typer.Option(
-            "--fresh-environment",
-            help="Run cells again whose records are of other libraries or another processor.",
-        ),
-    ] = False,
+    keep_older: KeepOlder = False,
+    fresh_environment: FreshEnvironment = False,
 ) -> None:
     """Run every cell of a suite that has no result yet, then write its leaderboard and plots.
 

@@ -101,11 +101,12 @@ class Library:
 
 def _stamp(file: Path) -> str | None:
     """The facts by which a file is taken for the same; None where they do not tell yet."""
+    now = time.time_ns()
     try:
         stat = file.stat()
     except OSError:
         return None
-    return stamp(stat) if settled(stat, time.time_ns()) else None
+    return stamp(stat) if settled(stat, now) else None
 
 
 def _notes() -> Path:

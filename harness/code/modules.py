@@ -39,7 +39,7 @@ def _spec(module: str) -> ModuleSpec | None:
     top, *inner = module.split(".")
     try:
         spec: ModuleSpec | None = importlib.util.find_spec(top)
-    except ValueError:  # a module that is running has no spec
+    except (ImportError, ValueError):  # a module that is running has no spec
         spec = None
     for part in inner:
         if spec is None or spec.submodule_search_locations is None:

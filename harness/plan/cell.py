@@ -30,7 +30,7 @@ class CellStep:
     options: Mapping[str, Any]
     """Every option of the method, defaults and seed included."""
     code: tuple[tuple[str, str], ...]
-    """Where the method's code begins: modules and names."""
+    """The definitions that the method's code begins with: modules and names."""
     own: str
     """Digest of the method's own code where it is given as a file; else empty."""
     calibration: CalibrationForm

@@ -42,7 +42,7 @@ class Basis(BaseModel):
 
 
 class Change(NamedTuple):
-    """What has changed of the basis of a stage."""
+    """Changes in the basis of a stage."""
 
     code: tuple[str, ...]
     """Names of modules."""

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import fnmatch
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ from harness.run.job import Job, Outcome
 from harness.run.process import run_cell, start_server
 from harness.run.progress import Progress, gist
 from harness.run.room import check_room
-from harness.run.standing import ALL, Standing, standing
+from harness.run.standing import ALL, Standing, due_cells, reasons, standing
 
 if TYPE_CHECKING:
     from harness.report.board import Leaderboard
@@ -109,26 +109,21 @@ def run(
     """
     shown = progress or Progress()
     with shown.doing("checking the suite"):
-        fetched = (ref for ref in suite.models if not (suite.random and config_file(ref)))
-        prepare_environment(fetched, data_root)
-        start_server()
-        check(suite)
-        check_room(suite)
-        planned = cells(suite, data_root=data_root, limit=limit)
+        planned = _checked_cells(suite, data_root, limit)
         chosen = select(planned, only)
     store = Store(results / suite.name)
     summary = Summary(store.folder, len(chosen))
     with store.locked():
         here = surroundings()
         standings = {cell.id: standing(cell, store, here) for cell in planned}
+        asked = [standings[cell.id] for cell in chosen]
+        due = due_cells(asked, keep_older=keep_older, fresh_environment=fresh_environment)
+        shown.tell(reasons(due, asked))
         older = {one.cell.id: one.why for one in standings.values() if one.older}
-        due = _due([standings[cell.id] for cell in chosen], keep_older, fresh_environment)
-        shown.tell(_reasons(due, [standings[cell.id] for cell in chosen]))
         store.begin(plan_of(suite, planned, older), suite.text)
         for number, cell in enumerate(chosen, start=1):
             if cell.id not in due:
                 continue
-            _check_unchanged(cell, data_root)
             with shown.cell(number, len(chosen), cell):
                 record = _run_one(due[cell.id], store, data_root, keep_artifacts, shown)
             shown.finished(record, cell.protocol)
@@ -141,37 +136,14 @@ def run(
     return summary
 
 
-def _due(
-    standings: Sequence[Standing], keep_older: bool, fresh_environment: bool
-) -> dict[str, Standing]:
-    """Return the cells to run by id; of another environment all stages are."""
-    due = {}
-    for one in standings:
-        if fresh_environment and one.elsewhere:
-            due[one.cell.id] = replace(one, due=ALL, why=one.why or one.elsewhere)
-        elif one.due and not (keep_older and one.older):
-            due[one.cell.id] = one
-    return due
-
-
-def _reasons(due: Mapping[str, Standing], standings: Sequence[Standing]) -> Iterator[str]:
-    """Say which cells run again and why, and which were measured elsewhere."""
-    again: dict[str, list[str]] = {}
-    elsewhere: dict[str, list[str]] = {}
-    for one in standings:
-        if one.cell.id in due:
-            if due[one.cell.id].why:
-                again.setdefault(due[one.cell.id].why, []).append(one.cell.name)
-        elif one.elsewhere:
-            elsewhere.setdefault(one.elsewhere, []).append(one.cell.name)
-    for why, names in again.items():
-        yield f"{_cells(names)} again: {why}"
-    for why, names in elsewhere.items():
-        yield f"measured elsewhere: {_cells(names)} ({why}); --fresh-environment runs again"
-
-
-def _cells(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{len(names)} cells"
+def _checked_cells(suite: Suite, data_root: Path | None, limit: int | None) -> list[Cell]:
+    """Check a suite while the fork server gets ready, and return its cells."""
+    fetched = (ref for ref in suite.models if not (suite.random and config_file(ref)))
+    prepare_environment(fetched, data_root)
+    start_server()
+    check(suite)
+    check_room(suite)
+    return cells(suite, data_root=data_root, limit=limit)
 
 
 def _check_unchanged(cell: Cell, data_root: Path | None) -> None:
@@ -187,6 +159,7 @@ def _run_one(
     one: Standing, store: Store, data_root: Path | None, keep_artifacts: bool, shown: Progress
 ) -> Record:
     cell = one.cell
+    _check_unchanged(cell, data_root)
     folder = store.work / cell.id
     job = Job(
         cell,

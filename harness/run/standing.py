@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from harness.plan.cell import Cell
 from harness.records.basis import STAGES, Stage, told
@@ -74,3 +74,36 @@ def _elsewhere(record: Record, surroundings: Mapping[str, str]) -> str:
         if then.get(name, "none") != value
     ]
     return "; ".join(apart)
+
+
+def due_cells(
+    standings: Sequence[Standing], *, keep_older: bool, fresh_environment: bool
+) -> dict[str, Standing]:
+    """Return the cells to run by id; of another environment all stages are."""
+    due = {}
+    for one in standings:
+        if fresh_environment and one.elsewhere:
+            due[one.cell.id] = replace(one, due=ALL, why=one.why or one.elsewhere)
+        elif one.due and not (keep_older and one.older):
+            due[one.cell.id] = one
+    return due
+
+
+def reasons(due: Mapping[str, Standing], standings: Sequence[Standing]) -> Iterator[str]:
+    """Say which cells run again and why, and which were measured elsewhere."""
+    again: dict[str, list[str]] = {}
+    elsewhere: dict[str, list[str]] = {}
+    for one in standings:
+        if one.cell.id in due:
+            if due[one.cell.id].why:
+                again.setdefault(due[one.cell.id].why, []).append(one.cell.name)
+        elif one.elsewhere:
+            elsewhere.setdefault(one.elsewhere, []).append(one.cell.name)
+    for why, names in again.items():
+        yield f"{_cells(names)} again: {why}"
+    for why, names in elsewhere.items():
+        yield f"measured elsewhere: {_cells(names)} ({why}); --fresh-environment runs again"
+
+
+def _cells(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} cells"

@@ -121,7 +121,8 @@ def test_errors_are_the_enumerations(family: str, tiny: Tiny, calibration: Calib
         losses = block.collect(SubsetLosses(2))
         kept = torch.ones(15, 6, dtype=torch.bool).scatter_(1, losses.subsets, False)
         errors = block.collect(SubsetErrors(3))
-    assert errors.losses(kept).tolist() == pytest.approx(losses.losses.tolist(), rel=1e-9)
+    # Experts' outputs are fp32, and not summed in the same order.
+    assert errors.losses(kept).tolist() == pytest.approx(losses.losses.tolist(), rel=1e-7)
 
 
 def test_fewer_tokens(tiny: Tiny, calibration: Calibrate) -> None:

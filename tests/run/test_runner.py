@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from harness.errors import UserError
+from harness.measure.environment import environment, surroundings
 from harness.plan.cell import Cell
 from harness.plan.suite import Suite
+from harness.records.basis import STAGES, Basis, Stage
 from harness.records.record import Record, TaskResult
 from harness.records.store import Store
 from harness.run import runner
@@ -35,23 +39,32 @@ class Bench:
         patch.setattr(runner, "check", lambda suite: None)
         patch.setattr(runner, "start_server", lambda: None)
         patch.setattr(runner, "prepare_environment", lambda refs, root: None)
-        patch.setattr(runner, "cells", lambda suite, data_root, limit: list(planned))
+        self.plan = list(planned)
+        self.due: frozenset[Stage] = frozenset()
+        patch.setattr(runner, "cells", lambda suite, data_root, limit: list(self.plan))
         patch.setattr(runner, "run_cell", self._run_cell)
         patch.setattr(runner, "publish", lambda store: None)
+        self.today: dict[str, Basis] = {}
+        """Bases that are not those of the plan any more, by cell."""
+        patch.setattr(runner, "Today", self._take)
+
+    def _take(self, data_root: Path | None) -> Any:
+        return SimpleNamespace(basis=lambda cell: self.today.get(cell.id, cell.basis))
 
     def _run_cell(self, job: Job, say: Say) -> Outcome:
         self.ran.append(job.cell.row)
+        self.due = job.due
         job.artifact.mkdir()
         return self.behave(job)
 
-    def run(self, only: str | None = None, keep_artifacts: bool = False) -> Summary:
+    def run(self, only: str | None = None, **options: bool) -> Summary:
         self.ran.clear()
         suite = Suite.parse(TEXT, name="tiny", source="tiny.toml")
         return runner.run(
             suite,
             self.folder,
             only=only,
-            keep_artifacts=keep_artifacts,
+            **options,
             progress=Progress(Console(file=self.output, soft_wrap=True)),
         )
 
@@ -125,11 +138,96 @@ def test_artifacts_go_unless_they_are_to_stay(bench: Bench, planned: list[Cell])
     assert not bench.store.work.exists()
 
 
-def test_a_damaged_record_stops_the_run(bench: Bench, planned: list[Cell]) -> None:
+def test_a_damaged_record_is_named_and_its_cell_runs_again(
+    bench: Bench, planned: list[Cell]
+) -> None:
     bench.run()
-    (bench.store.folder / "records" / f"{planned[1].id}.json").write_text("{")
-    with pytest.raises(UserError, match=f"{planned[1].id}.json: damaged"):
+    path = bench.store.folder / "records" / f"{planned[1].id}.json"
+    before = path.read_text()
+    path.write_text("{")
+    bench.run()
+    assert bench.ran == ["two"]
+    assert f"{path}: damaged" in bench.output.getvalue()
+    assert len(path.read_text()) == len(before)
+
+
+CHANGES = {
+    "compress": {"compress", "evaluate", "measure"},
+    "evaluate": {"evaluate"},
+    "measure": {"measure"},
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kind", ["code", "data"])
+def test_a_cell_of_other_code_or_data_runs_again_from_the_stage_that_reaches_it(
+    bench: Bench, planned: list[Cell], stage: Stage, kind: str
+) -> None:
+    def with_names(digest: str) -> Basis:
+        return Basis(**{kind: {stage: {"harness.model.view": digest, "other": "1" * 16}}})
+
+    planned[1] = bench.plan[1] = planned[1].on(with_names("1" * 16))
+    bench.run()
+    bench.plan[1] = planned[1].on(with_names("2" * 16))
+    assert bench.run(keep_older=True).kept == 1
+    assert bench.ran == []
+    assert [cell.older for cell in bench.store.plan().cells] == [
+        "",
+        f"{kind} of {stage}: harness.model.view",
+        "",
+    ]
+    bench.run()
+    assert bench.ran == ["two"]
+    assert f"seed 0 again: {kind} of {stage}: harness.model.view" in bench.output.getvalue()
+    assert bench.due == CHANGES[stage]
+    assert [cell.older for cell in bench.store.plan().cells] == ["", "", ""]
+    bench.run()
+    assert bench.ran == []
+
+
+def test_code_that_changes_while_a_cell_runs_makes_it_a_failure(
+    bench: Bench, planned: list[Cell]
+) -> None:
+    other = Basis(code={"evaluate": {"harness.evaluate.scorer": "2" * 16}})
+
+    def edit(job: Job) -> Outcome:
+        if job.cell.row == "two":
+            bench.today[job.cell.id] = bench.today[planned[2].id] = other
+        return Outcome(job.cell.record("ok", 0.1))
+
+    bench.behave = edit
+    with pytest.raises(
+        UserError, match=r"three .*: changed since this run began: code of evaluate"
+    ):
         bench.run()
+    record = bench.store.read(planned[1].id)
+    assert record is not None
+    assert record.status == "failed"
+    assert "While the cell ran, this changed: code of evaluate" in str(record.reason)
+
+
+def test_a_record_without_a_basis_is_run_again(bench: Bench, planned: list[Cell]) -> None:
+    bench.behave = lambda job: Outcome(job.cell.record("ok", 0.1, basis=None))
+    bench.run(only="one")
+    bench.behave = lambda job: Outcome(job.cell.record("ok", 0.1))
+    bench.run(only="one")
+    assert bench.ran == ["one"]
+
+
+def test_other_versions_are_told_and_run_again_when_asked(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = environment()
+    bench.behave = lambda job: Outcome(job.cell.record("ok", 0.1, environment=here))
+    bench.run()
+    there = {**surroundings(), "transformers": "99.0"}
+    monkeypatch.setattr(runner, "surroundings", lambda: there)
+    bench.run()
+    assert bench.ran == []
+    assert "3 cells" in bench.output.getvalue()
+    assert f"transformers {here.versions['transformers']}, now 99.0" in bench.output.getvalue()
+    bench.run(fresh_environment=True)
+    assert bench.ran == ["one", "two", "three"]
 
 
 def test_a_run_goes_on_from_packed_records(bench: Bench, planned: list[Cell]) -> None:
