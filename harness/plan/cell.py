@@ -93,7 +93,6 @@ def step_info(
     return StepInfo(
         method=step.method,
         options=dict(step.options),
-        source=step.source,
         calibration=calibration,
         seconds=seconds,
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -262,10 +263,23 @@ def _task_details(records: Iterable[Record], task: str) -> Iterator[Column]:
 
 def _numbers(kind: type[BaseModel], *path: str, measured: bool = False) -> Iterator[Column]:
     """Columns for every number of a part of the record, so that new ones appear unasked."""
-    numeric = (int, float, int | None, float | None, list[float])  # lists as their medians
     for name, info in kind.model_fields.items():
-        if info.annotation in numeric:
+        if _is_number(info.annotation):
             yield _detail(*path, name, measured=measured or name == "seconds")
+
+
+def _is_number(annotation: object) -> bool:
+    """True for a number, in a range or not, for one that may be None, and for a list of them."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated or origin is list:
+        return _is_number(inner[0])
+    if origin in (Union, UnionType):
+        return all(part is NoneType or _bare(part) in (int, float) for part in inner)
+    return annotation in (int, float)
+
+
+def _bare(annotation: object) -> object:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _detail(*path: str, measured: bool) -> Column:

@@ -87,7 +87,7 @@ def test_the_margin_decides(make: Make) -> None:
     [
         ({"perplexity": 2.2}, "regressed", "perplexity"),
         ({"perplexity": 2.08}, "non-inferior", ""),
-        ({"perplexity": float("inf")}, "regressed", "perplexity"),
+        ({"perplexity": 1e308}, "regressed", "perplexity"),
         ({"parameters": 1020}, "regressed", "size"),
         ({"parameters": 900}, "non-inferior", ""),
         ({"parameters": 1020, "perplexity": 3.0}, "regressed", "perplexity, size"),

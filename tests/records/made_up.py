@@ -50,7 +50,7 @@ def record(
         resident_bytes=4 * parameters,
         artifact_bytes=4 * parameters,
     )
-    step = StepInfo(method="eep", options={}, source="s")
+    step = StepInfo(method="eep", options={})
     values = {
         "cell": f"{ref}-{row}-{seed}".replace("/", "-").replace(" ", "-"),
         "suite": "mine",

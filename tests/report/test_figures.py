@@ -41,7 +41,6 @@ def make(records: list[Record]) -> Make:
         step = StepInfo(
             method=method,
             options=fields.pop("options", {}),
-            source="0" * 64,
             calibration=CalibrationInfo(
                 ref="c4",
                 sha256="0" * 64,
