@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.records.reading import Damaged
 from harness.records.record import Record
 from harness.records.store import Plan, PlannedCell, Store
+
+MOST = 3
+"""Number of names in a sentence; of more it says how many."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,20 @@ class Standing:
     """Sentences on the damage, each once."""
     older: Mapping[str, str] = field(default_factory=dict)
     """Reasons why records are not of today's code and data, by cell."""
+
+    def gaps(self) -> list[str]:
+        """Return the sentences on cells without a record, and on damaged ones."""
+        sentences = []
+        if self.missing:
+            sentences.append(f"{self._count(self.missing)} no record yet.")
+        if self.damaged:
+            sentences.append(f"{self._count(self.damaged)} a damaged record, which does not count.")
+        return [*sentences, *self.damage]
+
+    def _count(self, cells: Sequence[PlannedCell]) -> str:
+        rows = some(list(dict.fromkeys(cell.row for cell in cells)))
+        verb = "has" if len(cells) == 1 else "have"
+        return f"{len(cells)} of {len(self.plan.cells)} cells ({rows}) {verb}"
 
 
 def standing(store: Store) -> Standing:
@@ -51,3 +68,9 @@ def standing(store: Store) -> Standing:
         damage |= dict.fromkeys(map(str, store.damage()))
     older = {cell.id: cell.older for cell in plan.cells if cell.older}
     return Standing(plan, tuple(records), tuple(missing), tuple(damaged), tuple(damage), older)
+
+
+def some(names: Sequence[str]) -> str:
+    """Return names in a list, the first `MOST` of them."""
+    left = len(names) - MOST
+    return f"{', '.join(names[:MOST])} and {left} more" if left > 0 else ", ".join(names)

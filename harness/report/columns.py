@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from harness.records.comparing import Data, task_data, text_data
 from harness.records.protocol import Protocol
 from harness.records.record import (
     Flops,
@@ -62,6 +64,12 @@ def average(record: Record, protocol: Protocol) -> float | None:
     return statistics.fmean(values) if values and len(values) == len(scores) else None
 
 
+def average_data(record: Record, protocol: Protocol) -> Data:
+    """Return the data behind a record's average."""
+    parts = (task_data(record, task=task) for task in protocol.average)
+    return {name: digest for data in parts for name, digest in data.items()}
+
+
 def peak_memory(records: Iterable[Record]) -> Literal["torch_peak", "rss_peak"]:
     """Name the peak that tables show: the accelerator's where it was measured, or the process's."""
     memories = [record.memory_running for record in records if record.memory_running]
@@ -111,6 +119,7 @@ def _printed(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
             digits=2,
             group="accuracy",
             read=_at("perplexity", name, "value"),
+            data=partial(text_data, text=name),
         )
     if "size" in protocol.measure:
         yield _quantity("parameters", "", "size", "parameters")
@@ -140,6 +149,7 @@ def _tasks(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
                 group="accuracy",
                 scale=100.0,
                 read=partial(_metric, task=task, metric=metric),
+                data=partial(task_data, task=task),
             )
 
 
@@ -156,7 +166,9 @@ def _averages(protocol: Protocol) -> Iterator[Column]:
         return
     common = {"direction": "higher", "group": "accuracy", "scale": 100.0}
     title = f"average of {len(protocol.average)}"
-    yield Column(AVERAGE, title, read=partial(average, protocol=protocol), **common)  # type: ignore[arg-type]
+    read = partial(average, protocol=protocol)
+    data = partial(average_data, protocol=protocol)
+    yield Column(AVERAGE, title, read=read, data=data, **common)  # type: ignore[arg-type]
     yield Column(DELTA, "Δ average", "points", signed=True, **common)  # type: ignore[arg-type]
     yield Column(KEPT, "kept", "%", **common)  # type: ignore[arg-type]
 
@@ -192,7 +204,12 @@ def _beside(records: Sequence[Record]) -> Iterator[Column]:
         yield Column(ENERGY, "energy per token", "J", "lower", 3, measured=True, read=energy)
     if any(record.throughput for record in records):
         low, high = _at("throughput", "low"), _at("throughput", "high")
-        yield _ratio(THROUGHPUT, "EEP's speed-up", _at("throughput", "speedup"), low, high)
+        column = _ratio(THROUGHPUT, "EEP's speed-up", _at("throughput", "speedup"), low, high)
+        yield replace(column, data=_prompts)
+
+
+def _prompts(record: Record) -> Data:
+    return {"EEP's prompts": record.throughput.data} if record.throughput else {}
 
 
 def _over(key: str, title: str, path: Callable[[Record], Stock | None]) -> Column:
@@ -252,6 +269,7 @@ def _task_details(records: Iterable[Record], task: str) -> Iterator[Column]:
             direction="higher" if known else "none",
             shown=False,
             read=partial(_metric, task=task, metric=metric),
+            data=partial(task_data, task=task),
         )
         stderr = partial(_stderr, task=task, metric=metric)
         yield Column(f"{key}.stderr", key, shown=False, read=stderr)
