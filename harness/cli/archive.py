@@ -27,11 +27,12 @@ def archive(
     The loose files are deleted; every other verb reads the archive in their place, and a run
     goes on from them.
     """
+    from harness.records.archiving import archive as put_into_archive
     from harness.records.store import Store
 
     store = Store(results / Path(suite).stem)
     if not store.folder.is_dir():
         raise store.empty()
     with store.locked():
-        count = store.archive()
+        count = put_into_archive(store)
     say(f"Archived {count} records of {store.folder}.")

@@ -46,14 +46,16 @@ def gate(
     Exit code 0: no row regressed. 1: one did, or with --strict one cannot be told. 2: the two
     cannot be compared.
     """
-    from harness.judge.gate import Margins, verdict_of
+    from harness.judge.gate import Margins, code_between, verdict_of
     from harness.judge.gate import gate as judge
     from harness.records.store import Store
-    from harness.report.tables.gate import gate_table
+    from harness.report.tables.gate import code_line, gate_table
 
     margins = Margins(accuracy=margin / 100, perplexity=perplexity / 100)
-    rows = judge(Store(results / Path(suite).stem), Store(baseline), margins)
+    new, old = Store(results / Path(suite).stem), Store(baseline)
+    rows = judge(new, old, margins)
     typer.echo(gate_table(rows, margins), nl=False)
+    typer.echo(code_line(code_between(new, old)), nl=False)
     outcome = verdict_of(rows)
     if outcome == "regressed" or (strict and outcome == "cannot tell"):
         raise typer.Exit(REGRESSED)

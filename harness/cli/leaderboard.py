@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Out, Results, SuiteName, format_option, put_out
+from harness.cli.options import Out, Results, SuiteName, format_option, put_out, say
 
 
 def add(app: typer.Typer) -> None:
@@ -27,8 +27,13 @@ def leaderboard(
 
     It is worked out from the records in the results folder; nothing is run.
     """
+    from harness.records.standing import standing
     from harness.records.store import Store
     from harness.report.publish import board_of
     from harness.report.tables import render
 
-    put_out(render(board_of(Store(results / Path(suite).stem)), format_), out)
+    store = Store(results / Path(suite).stem)
+    if format_ == "csv":  # which has no footnotes
+        for sentence in standing(store).gaps():
+            say(sentence)
+    put_out(render(board_of(store), format_), out)

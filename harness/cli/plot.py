@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, SuiteName
+from harness.cli.options import Results, SuiteName, say
 
 
 def add(app: typer.Typer) -> None:
@@ -27,14 +27,17 @@ def plot(
 ) -> None:
     """Draw accuracy against size, and the methods' notes, as PNG and SVG; print the files."""
     from harness.cache.writing import no_space
+    from harness.records.standing import standing
     from harness.records.store import Store
     from harness.report.figures.canvas import draw
     from harness.report.figures.paper import judged
 
     store = Store(results / Path(suite).stem)
-    protocol = store.plan().protocol
+    run = standing(store)
+    for sentence in run.gaps():
+        say(sentence)
     folder = out or store.folder
     with no_space(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for path in draw(store.planned(), protocol, folder, judged(store)):
+        for path in draw(run.records, run.plan.protocol, folder, judged(store)):
             typer.echo(str(path))

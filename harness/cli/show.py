@@ -44,7 +44,7 @@ def find(name: str, results: Path) -> Record:
     Where several suites ran the same cell it is that of the first folder by name.
 
     Raises:
-        UserError: no cell begins like that, or several do.
+        UserError: no cell begins like that, several do, or the record is damaged.
     """
     from harness.records.reading import read_record
     from harness.records.store import Store
@@ -61,7 +61,10 @@ def find(name: str, results: Path) -> Record:
         raise UserError(f"{len(cells)} cells in {results} begin with {name!r}: {some}. Say more.")
     record = owners[0][1].read(cells[0]) if owners else None
     if record is None:
-        raise UserError(f"no record {name!r} in {results}. Name a file, or the start of a cell id.")
+        lost = "".join(f" {error}" for store in stores for error in store.damage())
+        raise UserError(
+            f"no record {name!r} in {results}. Name a file, or the start of a cell id.{lost}"
+        )
     return record
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Out, Results, SuiteName, format_option, put_out
+from harness.cli.options import Out, Results, SuiteName, format_option, put_out, say
 
 
 def add(app: typer.Typer) -> None:
@@ -26,7 +26,11 @@ def verdict(
     The suite names the table. Nothing is run: it is worked out from the records.
     """
     from harness.judge.verdict import verdicts
+    from harness.records.standing import standing
     from harness.records.store import Store
     from harness.report.tables.verdict import verdict_table
 
-    put_out(verdict_table(verdicts(Store(results / Path(suite).stem)), format_), out)
+    store = Store(results / Path(suite).stem)
+    for sentence in standing(store).damage:
+        say(sentence)
+    put_out(verdict_table(verdicts(store), format_), out)

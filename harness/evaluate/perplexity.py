@@ -57,7 +57,7 @@ def perplexity(
 
     Raises:
         UserError: an unknown text, missing or unreadable data, a text shorter than one
-            window, a loss that is not finite.
+            window, a loss that is not finite, a perplexity too large for a number.
     """
     if name not in TEXTS:
         raise unknown("perplexity text", name, TEXTS)
@@ -69,7 +69,7 @@ def perplexity(
     note = f"windows of {length} tokens, the model's limit, not {text.length}"
     return PerplexityResult(
         text=name,
-        value=math.exp(losses.mean().item()),
+        value=_exp(losses.mean().item(), text),
         tokens=ids.shape[0] * (length - 1),
         windows=ids.shape[0],
         length=length,
@@ -77,6 +77,21 @@ def perplexity(
         seconds=time.perf_counter() - start,
         note=note if length < text.length else None,
     )
+
+
+def _exp(loss: float, text: PerplexityText) -> float:
+    """The perplexity of a mean loss.
+
+    Raises:
+        UserError: it is too large for a number.
+    """
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        raise UserError(
+            f"{text.name}: the mean loss is {loss:.0f}, whose exponential no number holds; the "
+            f"model has broken weights."
+        ) from None
 
 
 def token_ids(text: PerplexityText, tokenizer: PreTrainedTokenizerBase, data: DataRoot) -> Tensor:

@@ -45,9 +45,18 @@ def task_result(
         tasks: The task, or the group's tasks.
         guessing: On the same items.
         seconds: Wall time.
+
+    Raises:
+        UserError: a metric is not finite.
     """
     samples = {task.task_name: _first_filter(results["samples"][task.task_name]) for task in tasks}
     metrics, stderr = _metrics(results["results"][name])
+    for metric, value in metrics.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"{name}: lm-eval's {metric} is {value}; the model overflows in its dtype or has "
+                "broken weights."
+            )
     return TaskResult(
         task=name,
         version=str(results["versions"].get(name)),
@@ -70,6 +79,8 @@ def _metrics(row: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, float]
             continue
         metric, rule = key.split(",", 1)
         kept = stderr if metric.endswith("_stderr") else metrics
+        if kept is stderr and not math.isfinite(value):
+            continue  # as lm-eval's own "N/A": of too few items for one
         metric = metric.removesuffix("_stderr")
         kept[metric if rule == "none" else f"{metric},{rule}"] = float(value)
     return metrics, stderr

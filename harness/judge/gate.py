@@ -18,10 +18,19 @@ from typing import Literal, get_args
 
 from harness.errors import UserError
 from harness.judge.paired import Difference, compare_seeds
+from harness.records.comparing import (
+    Module,
+    calibration_data,
+    code_apart,
+    different,
+    evaluated_data,
+)
 from harness.records.record import Record
 from harness.records.rows import Entry, entries, sentence
 from harness.records.store import Plan, Store
 
+Rows = Mapping[tuple[str, str], Entry]
+"""Rows of a run by model and name."""
 GateOutcome = Literal["non-inferior", "regressed", "cannot tell"]
 GATE_OUTCOMES: tuple[GateOutcome, ...] = get_args(GateOutcome)
 
@@ -58,6 +67,16 @@ class Gated:
     """Ratio of the parameters that are not zero, new over old."""
 
 
+@dataclass(frozen=True)
+class CodeBetween:
+    """The code that two runs do not share."""
+
+    modules: frozenset[Module]
+    """Modules whose reached code differs, by stage."""
+    unknown: int
+    """Number of rows of which a run recorded no code."""
+
+
 def gate(new: Store, old: Store, margins: Margins | None = None) -> list[Gated]:
     """Compare every row of a run with an earlier run.
 
@@ -67,14 +86,42 @@ def gate(new: Store, old: Store, margins: Margins | None = None) -> list[Gated]:
         margins: Losses that are allowed; None for the defaults.
 
     Raises:
-        UserError: the two cannot be compared: cells are missing, or protocol, model or items
-            differ.
+        UserError: the two cannot be compared: cells are missing, or protocol, model, data or
+            items differ.
+    """
+    after, before = _comparable(new, old)
+    allowed = margins or Margins()
+    return [_gated(after[key], before[key], new, old, allowed) for key in after]
+
+
+def code_between(new: Store, old: Store) -> CodeBetween:
+    """Return what is known of the code between two runs, which the gate may compare.
+
+    Raises:
+        UserError: as `gate`.
+    """
+    after, before = _comparable(new, old)
+    modules: set[Module] = set()
+    unknown = []
+    for key in after:
+        pair = before[key].ok, after[key].ok
+        modules |= code_apart(*pair)
+        if any(record.basis is None for records in pair for record in records):
+            unknown.append(key)
+    return CodeBetween(frozenset(modules), len(unknown))
+
+
+def _comparable(new: Store, old: Store) -> tuple[Rows, Rows]:
+    """The rows of two runs that differ in nothing but code.
+
+    Raises:
+        UserError: they differ in more, or have no record for a cell.
     """
     _check_protocol(new, old)
     after, before = _entries(new), _entries(old)
     _check_rows(new, old, after, before)
-    allowed = margins or Margins()
-    return [_gated(after[key], before[key], new, old, allowed) for key in after]
+    _check_data(new, old, after, before)
+    return after, before
 
 
 def verdict_of(rows: Iterable[Gated]) -> GateOutcome:
@@ -105,7 +152,7 @@ def _check_protocol(new: Store, old: Store) -> None:
         )
 
 
-def _entries(store: Store) -> Mapping[tuple[str, str], Entry]:
+def _entries(store: Store) -> Rows:
     """The rows of a run that has all its records, by model and name."""
     plan, records = store.plan(), store.planned()
     if len(records) < len(plan.cells):
@@ -126,8 +173,8 @@ def _first_missing(plan: Plan, records: Sequence[Record]) -> str:
 def _check_rows(
     new: Store,
     old: Store,
-    after: Mapping[tuple[str, str], Entry],
-    before: Mapping[tuple[str, str], Entry],
+    after: Rows,
+    before: Rows,
 ) -> None:
     for store, mine, theirs in ((old, before, after), (new, after, before)):
         for key in theirs:
@@ -142,6 +189,22 @@ def _check_rows(
                 f"{key[0]} has other weights in {old.folder} than in {new.folder}: run the suite "
                 "again for the older of the two."
             )
+
+
+def _check_data(new: Store, old: Store, after: Rows, before: Rows) -> None:
+    """Raise unless all numbers of a row, and its calibration, are of the same data."""
+    for (model, row), entry in after.items():
+        records = [*entry.ok, *before[model, row].ok]
+        for verb, names in (
+            ("evaluated", different(map(evaluated_data, records))),
+            ("calibrated", different(map(calibration_data, records))),
+        ):
+            if names:
+                raise UserError(
+                    f"{row!r} of {model} was {verb} on other data ({', '.join(names)}) in "
+                    f"{new.folder} than in {old.folder}: run the suite again for the older of the "
+                    "two, on the data of the other."
+                )
 
 
 def _gated(after: Entry, before: Entry, new: Store, old: Store, allowed: Margins) -> Gated:

@@ -13,6 +13,7 @@ from harness.intervals import (
     error_over_seeds,
 )
 from harness.papers.published import PrintedColumn, PrintedTable
+from harness.records.comparing import different, task_data, text_data
 from harness.records.protocol import Protocol
 from harness.records.record import Record, TaskResult
 
@@ -53,6 +54,8 @@ def counterpart(
         baselines: Records of the same model's baseline; all are ok, and there may be none.
         protocol: The protocol of these records.
     """
+    if (mixed := _mixed(column, table, records, baselines)) is not None:
+        return mixed
     if column.metric in ("acc", "acc_norm"):
         scores = [_score(record, str(column.task), column.metric) for record in records]
         return _sampled(scores, protocol, f"task set: {column.task} was not measured")
@@ -65,6 +68,27 @@ def counterpart(
     if column.metric == "share":
         return _share(column, records, baselines)
     return _unlike(column, records, protocol)
+
+
+def _mixed(
+    column: PrintedColumn,
+    table: PrintedTable,
+    records: Sequence[Record],
+    baselines: Sequence[Record],
+) -> Counterpart | None:
+    """The obstacle that the records were evaluated on different data; None where they were not."""
+    parts = {
+        "acc": [str(column.task)],
+        "acc_norm": [str(column.task)],
+        "average": [task for task, _ in _parts(table)],
+        "difference": [column.task] if column.task else [task for task, _ in _parts(table)],
+    }
+    tasks = parts.get(column.metric, [])
+    beside = [*records, *baselines] if column.metric == "difference" else records
+    names = different(task_data(record, task=task) for task in tasks for record in beside)
+    if not names:
+        return None
+    return Counterpart(obstacle=f"data: the records were evaluated on different {', '.join(names)}")
 
 
 def error_of_score(result: TaskResult, metric: str) -> float:
@@ -180,6 +204,8 @@ def _unlike(column: PrintedColumn, records: Sequence[Record], protocol: Protocol
         names = sorted(protocol.perplexity, key=lambda name: not name.endswith("-128"))
         near = [name for name in names if name.startswith(column.name.lower())]
         values = [r.perplexity[near[0]].value for r in records if near and near[0] in r.perplexity]
+        if near and different(text_data(record, text=near[0]) for record in records):
+            values = []
         measured = f"; ours is {near[0]}" if values else ""
         return _beside(values, f"perplexity text unknown{measured}")
     if column.metric == "memory":

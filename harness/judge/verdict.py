@@ -22,6 +22,7 @@ from harness.places import SHIPPED, origin
 from harness.plan.suite import BASELINE, Recipe, Suite
 from harness.records.record import Record
 from harness.records.rows import sentence
+from harness.records.standing import Standing, standing
 from harness.records.store import Store
 
 VerdictOutcome = Literal["reproduced", "differs", "not comparable", "not run"]
@@ -95,13 +96,13 @@ def verdicts(store: Store) -> Verdicts:
     """Judge every number of the table that the suite last run in a results folder names.
 
     Raises:
-        UserError: nothing was run there, the suite names no table, or a record is damaged.
+        UserError: nothing was run there, or the suite names no table.
     """
-    plan = store.plan()
+    run = standing(store)
     path = store.folder / "suite.toml"
     if not path.is_file():
         raise UserError(f"{path}: missing. Run the suite again to write it.")
-    suite = Suite.parse(path.read_text("utf-8"), name=plan.suite, source=str(path))
+    suite = Suite.parse(path.read_text("utf-8"), name=run.plan.suite, source=str(path))
     if suite.published is None:
         raise UserError(
             f"{path}: the suite names no published table. Add [published] with "
@@ -111,21 +112,20 @@ def verdicts(store: Store) -> Verdicts:
     if suite.published.table not in known:
         raise UserError(f"{path}: there is no published table {suite.published.table!r}.")
     table = known[suite.published.table]
-    judge = _Judge(suite, table, tuple(store.planned()), store)
+    judge = _Judge(suite, table, run)
     judged = [verdict for row in table.rows for verdict in judge.row(row)]
-    return Verdicts(plan.suite, table, tuple(judged))
+    return Verdicts(run.plan.suite, table, tuple(judged))
 
 
 class _Judge:
     """Judges the rows of one table by the records of one run."""
 
-    def __init__(
-        self, suite: Suite, table: PrintedTable, records: Sequence[Record], store: Store
-    ) -> None:
+    def __init__(self, suite: Suite, table: PrintedTable, run: Standing) -> None:
         self.suite = suite
         self.table = table
-        self.records = records
-        self.protocol = store.plan().protocol
+        self.records = run.records
+        self.damaged = {cell.row for cell in run.damaged}
+        self.protocol = run.plan.protocol
         twins = Counter((row.model, row.method) for row in table.rows)
         self.twins = {name for name, count in twins.items() if count > 1}
 
@@ -174,7 +174,7 @@ class _Judge:
         relation = row.relations.get(column.name, "")
         outcome, why = _outcome(printed, corrected, relation, ours, _obstacle(ok, paper))
         if not ok:
-            outcome, why = "not run", _absence(names, records)
+            outcome, why = "not run", self._absence(names, records)
         return Verdict(
             row.model,
             self._method(row),
@@ -189,6 +189,14 @@ class _Judge:
             ", ".join(names),
             tuple(record.cell for record in ok),
         )
+
+    def _absence(self, names: Sequence[str], records: Sequence[Record]) -> str:
+        """The reason why a row has no record that is ok; nothing where its cells did not run."""
+        if not names:
+            return "the suite has no such row"
+        if not records:
+            return "its record is damaged" if self.damaged & set(names) else ""
+        return f"{records[0].status}: {sentence(records[0])}"
 
     def _method(self, row: PrintedRow) -> str:
         if (row.model, row.method) not in self.twins:
@@ -216,15 +224,6 @@ def _obstacle(ok: Sequence[Record], paper: PaperModel | None) -> str:
     if origin(ok[0].model.ref).startswith(SHIPPED):
         return "reference model"
     return "" if _same(ok[0], paper) else f"model: ours is {ok[0].model.label}"
-
-
-def _absence(names: Sequence[str], records: Sequence[Record]) -> str:
-    """The reason why a row has no record that is ok; nothing where its cells did not run yet."""
-    if not names:
-        return "the suite has no such row"
-    if not records:
-        return ""
-    return f"{records[0].status}: {sentence(records[0])}"
 
 
 def _outcome(

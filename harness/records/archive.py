@@ -5,33 +5,57 @@
 
 The lines of items go item by item, and the cells of one item by their ids: they are alike then,
 which makes the file a third of what it is cell by cell. Equal contents are equal bytes.
+
+A damaged line costs its cell alone; a file that cannot be unpacked costs all of its cells.
 """
 
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from harness.errors import UserError
+from harness.records.items import Line, check_lines
+from harness.records.reading import Damaged, damaged, parse_record, record_text
+from harness.records.record import UNKNOWN, Record
 
-from harness.errors import first_fault
-from harness.records.reading import damaged, parse_record, record_text
-from harness.records.record import Item, Record
-
-_AGAIN = "Fetch it again, or delete it to have its cells run again."
+AGAIN = "Fetch it again, or let the next 'moebench run' run its cells again."
+_CELL = re.compile(rb'"cell": ?"([^"\\]+)"')
+_ITEM = re.compile(rb'\{"cell":"([^"\\]+)","outcome":(\{.*\})\}')
 
 
-class ArchivedItem(BaseModel):
-    """One item of one cell: a line of the archived items."""
+@dataclass
+class ArchivedRecords:
+    """Records by cell id, and the damage among them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    whole: dict[str, Record] = field(default_factory=dict)
+    damage: dict[str, Damaged] = field(default_factory=dict)
+    """Damage to the record of a cell, by the cell's id."""
+    nameless: list[Damaged] = field(default_factory=list)
+    """Damage to lines that do not tell their cell."""
+    ruin: Damaged | None = None
+    """Damage to the file as a whole."""
 
-    cell: str
-    outcome: Item
+    def spoil(self, cell: str, error: Damaged) -> None:
+        """Note damage to the record of a cell, which then has none here."""
+        self.whole.pop(cell, None)
+        self.damage.setdefault(cell, error)
+
+
+@dataclass
+class ArchivedItems:
+    """Lines of items by cell id, and the damage among them."""
+
+    lines: dict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
+    nameless: list[Damaged] = field(default_factory=list)
+    ruin: Damaged | None = None
 
 
 class Archive:
@@ -42,65 +66,129 @@ class Archive:
         self.items_path = folder / "items.jsonl.gz"
 
     @cached_property
-    def records(self) -> Mapping[str, Record]:
-        """Records by cell id; none where there is no file.
+    def records(self) -> ArchivedRecords:
+        """All records that can be read; none where there is no file.
 
         Raises:
-            UserError: the file is damaged, or of a newer moebench.
+            UserError: a record is of a newer moebench.
         """
-        records: dict[str, Record] = {}
-        for where, line in _lines(self.records_path):
-            record = parse_record(line, where, _AGAIN)
-            if records.setdefault(record.cell, record) is not record:
-                raise damaged(where, f"cell {record.cell} stands there twice", _AGAIN)
-        return records
+        archived = ArchivedRecords()
+        try:
+            lines = list(_lines(self.records_path))
+        except Damaged as error:
+            archived.ruin = error
+            return archived
+        for line in lines:
+            try:
+                _keep(archived, parse_record(line.text, line.where, AGAIN), line.where)
+            except Damaged as error:
+                told = _CELL.search(line.text)
+                if told is None:
+                    archived.nameless.append(error)
+                else:
+                    archived.spoil(told[1].decode(errors="replace"), error)
+        return archived
 
     @cached_property
-    def items(self) -> Mapping[str, list[Item]]:
-        """Items by cell id, in the order of their evaluation; none where there is no file.
+    def items(self) -> ArchivedItems:
+        """The lines of all items, in the order of their evaluation; none where there is no file."""
+        archived = ArchivedItems()
+        try:
+            for line in _lines(self.items_path):
+                if told := _ITEM.fullmatch(line.text):
+                    cell = told[1].decode(errors="replace")
+                    archived.lines[cell].append(Line(told[2], line.where))
+                else:
+                    why = "it is not JSON, or is cut short"
+                    archived.nameless.append(damaged(line.where, why, AGAIN))
+        except Damaged as error:
+            archived.ruin = error
+        return archived
+
+    def read(self, cell: str) -> Record | None:
+        """Return the archived record of a cell, or None when it has none.
 
         Raises:
-            UserError: the file is damaged.
+            Damaged: the record is not what was written, or the whole file is not.
+            UserError: a record is of a newer moebench.
         """
-        items: dict[str, list[Item]] = {}
-        for where, line in _lines(self.items_path):
-            try:
-                parsed = ArchivedItem.model_validate_json(line)
-            except ValidationError as error:
-                raise damaged(where, first_fault(error, ArchivedItem).text, _AGAIN) from None
-            items.setdefault(parsed.cell, []).append(parsed.outcome)
-        return items
+        archived = self.records
+        if cell in archived.whole:
+            return archived.whole[cell]
+        if (error := archived.damage.get(cell, archived.ruin)) is not None:
+            raise error
+        return None
+
+    def lines(self, record: Record) -> list[Line]:
+        """Return the lines of an archived record's items; none where it has none.
+
+        Raises:
+            Damaged: they are not what was written.
+            UserError: there is no file of items.
+        """
+        unknown = record.items_sha256 == UNKNOWN
+        if record.items_sha256 is None or (unknown and not self.items_path.exists()):
+            return []
+        if not self.items_path.exists():
+            raise UserError(
+                f"{self.items_path}: missing, and with it the items of cell {record.cell}. "
+                "Fetch it: it belongs to the records beside it."
+            )
+        archived = self.items
+        if archived.ruin is not None:
+            raise archived.ruin
+        if unknown and archived.nameless:  # which may be of this cell
+            raise archived.nameless[0]
+        lines = archived.lines.get(record.cell, [])
+        try:
+            check_lines(lines, record, self.items_path, AGAIN)
+        except Damaged:
+            if archived.nameless:
+                raise archived.nameless[0] from None
+            raise
+        return lines
 
 
 def compressed_records(records: Sequence[Record]) -> bytes:
     """Return the compressed file of these records, each of a cell of its own."""
     ordered = sorted(records, key=lambda record: record.cell)
-    return _packed(record_text(record) for record in ordered)
+    return _packed(record_text(record).encode() for record in ordered)
 
 
-def compressed_items(items: Mapping[str, Sequence[Item]]) -> bytes:
-    """Return the compressed file of the items of these cells."""
+def compressed_items(lines: Mapping[str, Sequence[bytes]]) -> bytes:
+    """Return the compressed file of the lines of items of these cells."""
     columns = [
-        [ArchivedItem(cell=cell, outcome=item) for item in items[cell]] for cell in sorted(items)
+        [b'{"cell":"%s","outcome":%s}\n' % (cell.encode(), line) for line in lines[cell]]
+        for cell in sorted(lines)
     ]
     rounds = zip_longest(*columns)
-    lines = (line for outcomes in rounds for line in outcomes if line is not None)
-    return _packed(line.model_dump_json() + "\n" for line in lines)
+    return _packed(line for outcomes in rounds for line in outcomes if line is not None)
 
 
-def _packed(lines: Iterator[str]) -> bytes:
-    return gzip.compress("".join(lines).encode(), mtime=0)
+def _keep(archived: ArchivedRecords, record: Record, where: str) -> None:
+    if record.cell in archived.whole or record.cell in archived.damage:
+        # Nobody knows which of the two was to stand there.
+        raise damaged(where, f"cell {record.cell} stands there twice", AGAIN)
+    archived.whole[record.cell] = record
 
 
-def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield file and line number, and the line; nothing where there is no file."""
+def _packed(lines: Iterable[bytes]) -> bytes:
+    return gzip.compress(b"".join(lines), mtime=0)
+
+
+def _lines(path: Path) -> Iterator[Line]:
+    """Yield the lines of a compressed file; nothing where there is no file.
+
+    Raises:
+        Damaged: it cannot be unpacked.
+    """
     if not path.exists():
         return
     try:
         data = gzip.decompress(path.read_bytes())
     except (OSError, EOFError, zlib.error):
-        raise damaged(path, "it cannot be unpacked to its end", _AGAIN) from None
+        raise damaged(path, "it cannot be unpacked to its end", AGAIN) from None
     if not data:
-        raise damaged(path, "it is empty", _AGAIN)
+        raise damaged(path, "it is empty", AGAIN)
     for number, line in enumerate(data.splitlines(), 1):
-        yield f"{path}:{number}", line
+        yield Line(line, f"{path}:{number}")

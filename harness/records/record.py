@@ -2,18 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from statistics import median
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from harness.records.basis import Basis
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+UNKNOWN: Final = ""
+"""Digest of items that were written by a moebench that took none."""
+
+FRACTIONS = ("acc", "acc_all", "acc_bytes", "acc_mutual_info", "acc_norm", "exact_match")
+"""lm-eval's metrics that lie in 0..1 in every task; f1 and others are percent in some."""
+PERPLEXITIES = ("perplexity", "word_perplexity", "byte_perplexity")
+"""lm-eval's metrics that are at least 1; of a single item it keeps their logarithms instead."""
+
+
+def _fractions(metrics: Mapping[str, float]) -> Mapping[str, float]:
+    for name, value in metrics.items():
+        if name.partition(",")[0] in FRACTIONS and not 0 <= value <= 1:
+            raise ValueError(f"{name} should be 0 to 1, not {value}")
+    return metrics
+
+
+def _metrics(metrics: Mapping[str, float]) -> Mapping[str, float]:
+    for name, value in metrics.items():
+        if name.partition(",")[0] in PERPLEXITIES and not value >= 1:
+            raise ValueError(f"{name} should be at least 1, not {value}")
+    return _fractions(metrics)
+
+
+Count = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+"""A time in seconds, a standard error, an energy, a ratio."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+LogLikelihood = Annotated[float, Field(le=0)]
 
 
 class _Data(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """Data whose numbers are all finite, and in the range of what they count or measure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class TaskResult(_Data):
@@ -21,18 +52,18 @@ class TaskResult(_Data):
 
     task: str
     version: str
-    items: int
-    shots: int
-    metrics: dict[str, float]
+    items: Count
+    shots: Count
+    metrics: Annotated[dict[str, float], AfterValidator(_metrics)]
     """lm-eval's metric name to value, fractions in 0..1 ("acc", "acc_norm", "exact_match,..."). """
-    stderr: dict[str, float] = Field(default_factory=dict)
-    chance: float | None = None
+    stderr: dict[str, NonNegative] = Field(default_factory=dict)
+    chance: Fraction | None = None
     """Expected accuracy of a uniform guess over the choices; None for generation."""
-    majority: float | None = None
+    majority: Fraction | None = None
     """Accuracy of always answering the commonest choice position; None for generation."""
     data: str
     """Hub id and config, and the sha256 of the evaluated items."""
-    seconds: float
+    seconds: NonNegative
 
 
 class Item(_Data):
@@ -44,12 +75,12 @@ class Item(_Data):
     """lm-eval's doc hash."""
     prompt: str
     """lm-eval's prompt hash."""
-    loglikelihoods: list[float] | None = None
+    loglikelihoods: list[LogLikelihood] | None = None
     """Natural log-likelihood of each choice; None for generation."""
     greedy: list[bool] | None = None
     answer: str | None = None
     """Generated text after filtering; None for likelihood tasks."""
-    metrics: dict[str, float]
+    metrics: Annotated[dict[str, float], AfterValidator(_fractions)]
 
 
 class PerplexityResult(_Data):
@@ -57,30 +88,30 @@ class PerplexityResult(_Data):
 
     text: str
     """Name of the text with its rules for cutting and scoring, as `moebench list` spells it."""
-    value: float
-    tokens: int
+    value: float = Field(ge=1)
+    tokens: Count
     """Predicted tokens."""
-    windows: int
-    length: int
+    windows: Count
+    length: Count
     """Tokens per window: the text's, or the model's limit where that is lower."""
     data: str
     """Hub id, config, split, and the sha256 of the token ids."""
-    seconds: float
+    seconds: NonNegative
     note: str | None = None
 
 
 class Size(_Data):
     """Parameters and bytes of the reloaded artifact."""
 
-    parameters: int
-    expert_parameters: int
-    active_parameters: int
+    parameters: Count
+    expert_parameters: Count
+    active_parameters: Count
     """Parameters one token multiplies: all but the routed experts not chosen."""
-    nonzero_parameters: int | None
+    nonzero_parameters: Count | None
     """Parameters that are not zero; None for a model without values (a dry run)."""
-    resident_bytes: int
+    resident_bytes: Count
     """Bytes of the unique tensor storages of the loaded model."""
-    artifact_bytes: int | None
+    artifact_bytes: Count | None
     """Bytes of the safetensors files on disk, of random weights those that their tensors would
     take there; None where there are none."""
 
@@ -91,9 +122,9 @@ class Flops(_Data):
     `routing` says so where fvcore was not installed and both are the formula's.
     """
 
-    macs: int
-    analytic_macs: int
-    tokens: int
+    macs: Count
+    analytic_macs: Count
+    tokens: Count
     """Length of the one sequence."""
     routing: str
     """The assumption on routing that the count rests on."""
@@ -102,43 +133,43 @@ class Flops(_Data):
 class Memory(_Data):
     """Peak memory in bytes; what could not be measured is None."""
 
-    rss_peak: int | None = None
+    rss_peak: Count | None = None
     """Largest resident set of the process since the reset (CPU)."""
-    rss_before: int | None = None
+    rss_before: Count | None = None
     """Resident set at the reset."""
-    torch_peak: int | None = None
+    torch_peak: Count | None = None
     """torch.cuda.max_memory_allocated, summed over devices."""
-    nvml_peak: int | None = None
+    nvml_peak: Count | None = None
     """Memory used on the devices as NVML sees it: CUDA context and allocator cache included."""
 
 
 class Gain(_Data):
     """The speed-up of one thing over another, from repetitions in which both took turns."""
 
-    speedup: float
+    speedup: NonNegative
     """Ratio of the median times, the other thing's over this one's."""
-    low: float
-    high: float
+    low: NonNegative
+    high: NonNegative
     """Bounds of the 95 % bootstrap interval of the speedup over paired repetitions."""
 
 
 class Timing(_Data):
     """Repetitions of one quantity, for the compressed model and the baseline in turn."""
 
-    seconds: list[float]
+    seconds: list[NonNegative]
     """Time of each repetition (decode: the median over the tokens of that repetition)."""
-    cpu_seconds: list[float]
-    baseline_seconds: list[float]
-    baseline_cpu_seconds: list[float]
-    speedup: float
+    cpu_seconds: list[NonNegative]
+    baseline_seconds: list[NonNegative]
+    baseline_cpu_seconds: list[NonNegative]
+    speedup: NonNegative
     """Ratio of medians, baseline over compressed."""
-    low: float
-    high: float
+    low: NonNegative
+    high: NonNegative
     """Bounds of the 95 % bootstrap interval of the speedup over paired repetitions."""
-    joules: list[float] | None = None
+    joules: list[NonNegative] | None = None
     """Energy of the accelerators in each repetition (decode: the mean over its tokens); None
     where nothing measures it."""
-    baseline_joules: list[float] | None = None
+    baseline_joules: list[NonNegative] | None = None
 
 
 class Stock(_Data):
@@ -158,16 +189,16 @@ class Stock(_Data):
 class Roofline(_Data):
     """The shortest time a decoding step can take: the bytes it must move over the bandwidth."""
 
-    bytes_per_step: int
+    bytes_per_step: Count
     """Bytes that a step moves; it decodes one token of each sequence of the batch."""
-    parts: dict[str, int]
+    parts: dict[str, Count]
     """Bytes per step by part of the model."""
-    context: int
+    context: Count
     """Tokens in the cache, per sequence: in the middle of what was decoded."""
-    bandwidth: float
+    bandwidth: NonNegative
     """Bytes per second of a copy on the same device with the same threads, measured; read and
     written bytes both count."""
-    reached: float
+    reached: NonNegative
     """The shortest time over the median of the measured ones."""
     note: str
     """The number of experts that a step was taken to read, in words."""
@@ -176,15 +207,15 @@ class Roofline(_Data):
 class Speed(_Data):
     """Prefill and decode, repetitions interleaved with the baseline's."""
 
-    length: int
+    length: Count
     """Prefill tokens; the protocol's 2048, or lower where the model's limit is lower."""
-    new_tokens: int
-    batch: int
+    new_tokens: Count
+    batch: Count
     prefill: Timing
     decode: Timing
     """Times per generated token."""
     cache: str
-    threads: int
+    threads: Count
     experts_implementation: str
     attention_implementation: str
     dtype: str
@@ -205,23 +236,23 @@ class Speed(_Data):
 class Throughput(_Data):
     """Answers to instructions by `generate()`, one prompt at a time, prefill included (EEP's)."""
 
-    prompts: int
-    prompt_tokens: int
+    prompts: Count
+    prompt_tokens: Count
     """Tokens of all prompts together; the reference answers are part of them."""
-    new_tokens: int
+    new_tokens: Count
     """New tokens per prompt, exactly: EOS is banned."""
-    tokens_per_second: float
+    tokens_per_second: NonNegative
     """New tokens of all prompts over the time of all."""
-    baseline_tokens_per_second: float
-    speedup: float
-    low: float
-    high: float
+    baseline_tokens_per_second: NonNegative
+    speedup: NonNegative
+    low: NonNegative
+    high: NonNegative
     """Bounds of the 95 % bootstrap interval of the ratio, prompts resampled in pairs."""
-    seconds: list[float]
+    seconds: list[NonNegative]
     """Time of each prompt."""
-    baseline_seconds: list[float]
-    joules_per_token: float | None = None
-    baseline_joules_per_token: float | None = None
+    baseline_seconds: list[NonNegative]
+    joules_per_token: NonNegative | None = None
+    baseline_joules_per_token: NonNegative | None = None
     data: str
     """The corpus, and the sha256 of the prompts' token ids."""
     note: str | None = None
@@ -237,9 +268,9 @@ class Environment(_Data):
     python: str
     platform: str
     processor: str
-    cores: int
-    threads: int
-    memory_bytes: int
+    cores: Count
+    threads: Count
+    memory_bytes: Count
     device: str
     """"cpu", or the GPU's name."""
     driver: str | None = None
@@ -276,11 +307,11 @@ class CalibrationInfo(_Data):
 
     ref: str
     sha256: str
-    sequences: int
-    length: int
-    batch_size: int
+    sequences: Count
+    length: Count
+    batch_size: Count
     seed: int
-    tokens_per_expert: dict[int, dict[int, int]] = Field(default_factory=dict)
+    tokens_per_expert: dict[int, dict[int, Count]] = Field(default_factory=dict)
     """Tokens routed to each expert of the base model, by block and expert."""
 
 
@@ -290,13 +321,13 @@ class StepInfo(_Data):
     method: str
     options: dict[str, Any]
     calibration: CalibrationInfo | None = None
-    seconds: float | None = None
+    seconds: NonNegative | None = None
 
 
 class Record(_Data):
     """One cell's result."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     cell: str
     """The cell id: a hash of everything that determines the result."""
     suite: str
@@ -326,13 +357,14 @@ class Record(_Data):
     speeds: list[Speed] = Field(default_factory=list)
     """Speeds in the other runtimes and at the other batches."""
     throughput: Throughput | None = None
-    compression_seconds: float | None = None
-    compression_cpu_seconds: float | None = None
+    compression_seconds: NonNegative | None = None
+    compression_cpu_seconds: NonNegative | None = None
     environment: Environment | None = None
     basis: Basis | None = None
     """Code and data that the numbers rest on; None in a record of a moebench that kept none."""
-    items_sha256: str | None = None
-    """Hash of the outcomes of the items; None where there are none."""
+    items_sha256: str | None = Field(default=None, pattern="^([0-9a-f]{64})?$")
+    """Hash of the outcomes of the items, a line each; None where there are none, `UNKNOWN` of
+    older formats."""
     created: str
     """ISO 8601, UTC."""
-    seconds: float
+    seconds: NonNegative

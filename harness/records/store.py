@@ -16,10 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import gzip
+import json
 import os
 import shutil
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -28,12 +27,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.cache.writing import no_space, put
 from harness.errors import UserError, first_fault, nearest
-from harness.records.archive import Archive, compressed_items, compressed_records
+from harness.records.archive import AGAIN as FETCH
+from harness.records.archive import Archive
+from harness.records.digest import digest_of_lines, sealed, unsealed
+from harness.records.items import Line, lines_of, parse_items
+from harness.records.loose import Loose, compressed_lines
 from harness.records.protocol import Protocol
-from harness.records.reading import damaged, read_record, record_text
+from harness.records.reading import AGAIN, CHANGED, Damaged, damaged, parse_object, record_text
 from harness.records.record import Item, Record
-
-_REDO = "Delete it and the record of its cell to have the cell run again."
 
 
 class PlannedCell(BaseModel):
@@ -66,7 +67,9 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._archive = Archive(folder)
+        self.archived = Archive(folder)
+        self.loose = Loose(folder)
+        """Files of single cells, which count before archived ones."""
         self.work = folder / ".work"
         """Folder of the artifact and the logs of the cell that is running."""
         self.artifacts = folder / "artifacts"
@@ -109,82 +112,88 @@ class Store:
         shutil.rmtree(self.work, ignore_errors=True)
 
     def cells(self) -> list[str]:
-        """Return the ids of all cells that have a record, sorted.
+        """Return the ids of all cells that have a record, damaged or not, sorted.
 
         Raises:
-            UserError: the archive is damaged.
+            UserError: an archived record is of a newer moebench.
         """
-        return sorted({*self._archive.records, *self._loose()})
+        archived = self.archived.records
+        return sorted({*archived.whole, *archived.damage, *self.loose.cells()})
 
     def read(self, cell: str) -> Record | None:
         """Return the record of a cell, or None when it has none.
 
         Raises:
-            UserError: the record is damaged, or of a newer moebench.
+            Damaged: the record is not what was written, or the whole archive is not.
+            UserError: the record is of a newer moebench.
         """
-        path = self._record(cell)
-        return read_record(path) if path.exists() else self._archive.records.get(cell)
+        return self.loose.read(cell) if self.loose.has(cell) else self.archived.read(cell)
 
     def records(self) -> list[Record]:
-        """Return all records there are, of this and of earlier runs, sorted by cell."""
-        loose = {cell: read_record(self._record(cell)) for cell in self._loose()}
-        records = {**self._archive.records, **loose}
-        return [records[cell] for cell in sorted(records)]
+        """Return all records there are, of this and of earlier runs, sorted by cell.
+
+        Raises:
+            UserError: as `read`.
+        """
+        return [record for cell in self.cells() if (record := self.read(cell))]
+
+    def damage(self) -> list[Damaged]:
+        """Return the damage to archived records in whose place no loose one has come."""
+        archived = self.archived.records
+        named = [error for cell, error in archived.damage.items() if not self.loose.has(cell)]
+        return [*([archived.ruin] if archived.ruin else []), *named, *archived.nameless]
 
     def items(self, cell: str) -> list[Item]:
         """Return the outcome of every item of a cell; empty when it has none.
 
         Raises:
-            UserError: they are damaged.
+            Damaged: they are not what was written, or the record is not.
+            UserError: they were not fetched, or the record is of a newer moebench.
         """
-        # Archived items are of the archived record, never of a loose one that replaced it.
-        if cell in self._archive.records and not self._record(cell).exists():
-            return list(self._archive.items.get(cell, ()))
-        path = self._items(cell)
-        if not path.exists():
-            return []
-        try:
-            lines = gzip.decompress(path.read_bytes()).splitlines()
-            return [Item.model_validate_json(line) for line in lines]
-        except (OSError, EOFError, zlib.error):
-            raise damaged(path, "it cannot be unpacked to its end", _REDO) from None
-        except ValidationError as error:
-            raise damaged(path, first_fault(error, Item).text, _REDO) from None
+        return parse_items(self.lines(cell), AGAIN if self.loose.has(cell) else FETCH)
 
-    def write(self, record: Record, items: Sequence[Item] = ()) -> None:
-        """Store a cell's result; the record comes last, so it never stands without its items."""
-        if items:
-            lines = "".join(item.model_dump_json() + "\n" for item in items)
-            self.put(self._items(record.cell), gzip.compress(lines.encode(), mtime=0))
-        self.put(self._record(record.cell), record_text(record, indent=1).encode())
-
-    def archive(self) -> int:
-        """Put all records and items into the two compressed files, and return how many records.
-
-        The loose files are deleted once the compressed ones are on the disk. Hold the folder's
-        lock while it works.
+    def lines(self, cell: str) -> list[Line]:
+        """Return the lines of a cell's items, checked against its record and not parsed.
 
         Raises:
-            UserError: there is no record, one is damaged, or the disk is full.
+            UserError: as `items`.
         """
-        records = self.records()
-        if not records:
-            raise UserError(f"{self.folder}: no records to archive. Run 'moebench run' first.")
-        outcomes = {record.cell: self.items(record.cell) for record in records}
-        items = {cell: lines for cell, lines in outcomes.items() if lines}
-        if items:
-            self.put(self._archive.items_path, compressed_items(items))
-        self.put(self._archive.records_path, compressed_records(records))
-        if not items:
-            self._archive.items_path.unlink(missing_ok=True)
-        self._archive = Archive(self.folder)
-        for record in records:
-            self._record(record.cell).unlink(missing_ok=True)
-            self._items(record.cell).unlink(missing_ok=True)
-        for folder in ("records", "items"):
-            with contextlib.suppress(OSError):  # what else lies there stays there
-                (self.folder / folder).rmdir()
-        return len(records)
+        record = self.read(cell)
+        if record is not None:
+            # Archived items are of the archived record, never of a loose one that replaced it.
+            return (self.loose if self.loose.has(cell) else self.archived).lines(record)
+        path = self.loose.items_path(cell)
+        archived = cell in self.archived.items.lines
+        if archived or path.exists():
+            path = self.archived.items_path if archived else path
+            raise damaged(path, f"the record of the items of cell {cell} is missing")
+        return []
+
+    def check(self, cell: str) -> Record | None:
+        """Return the record of a cell like `read`, once its items have been checked too.
+
+        An archive without its file of items is one that was fetched without them, and passes.
+
+        Raises:
+            UserError: as `read`, and Damaged where the items are not what was written.
+        """
+        record = self.read(cell)
+        if record is not None and (self.loose.has(cell) or self.archived.items_path.exists()):
+            self.lines(cell)
+        return record
+
+    def write(self, record: Record, items: Sequence[Item] = ()) -> Record:
+        """Store a cell's result; the record comes last, so it never stands without its items.
+
+        Returns:
+            The record as it stands there, with the digest of its items.
+        """
+        lines = lines_of(items)
+        record = record.model_copy(update={"items_sha256": digest_of_lines(lines)})
+        if lines:
+            self.put(self.loose.items_path(record.cell), compressed_lines(lines))
+        self.put(self.loose.record_path(record.cell), record_text(record, indent=1).encode())
+        return record
 
     def empty(self) -> UserError:
         """Return the sentence for a folder without results, with the nearest that has some."""
@@ -203,10 +212,13 @@ class Store:
         path = self.folder / "cells.json"
         if not path.exists():
             raise self.empty()
+        remedy = "Run the suite again to rewrite it."
+        values, right = unsealed(parse_object(path.read_bytes(), path, remedy))
+        if right is False:
+            raise damaged(path, CHANGED, remedy)
         try:
-            return Plan.model_validate_json(path.read_bytes())
+            return Plan.model_validate(values)
         except ValidationError as error:
-            remedy = "Run the suite again to rewrite it."
             raise damaged(path, first_fault(error, Plan).text, remedy) from None
 
     def planned(self) -> list[Record]:
@@ -217,7 +229,8 @@ class Store:
     def begin(self, plan: Plan, suite: str) -> None:
         """Write down what is about to run: its cells, and the suite's text."""
         self.put(self.folder / "suite.toml", suite.encode())
-        self.put(self.folder / "cells.json", (plan.model_dump_json(indent=1) + "\n").encode())
+        text = json.dumps(sealed(plan.model_dump(mode="json")), indent=1, ensure_ascii=False)
+        self.put(self.folder / "cells.json", f"{text}\n".encode())
 
     def put(self, path: Path, data: bytes) -> None:
         """Write a file so that it is either complete or absent.
@@ -227,12 +240,3 @@ class Store:
         """
         with no_space(path):
             put(path, data)
-
-    def _loose(self) -> list[str]:
-        return [path.stem for path in (self.folder / "records").glob("*.json")]
-
-    def _record(self, cell: str) -> Path:
-        return self.folder / "records" / f"{cell}.json"
-
-    def _items(self, cell: str) -> Path:
-        return self.folder / "items" / f"{cell}.jsonl.gz"

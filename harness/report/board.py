@@ -9,11 +9,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from harness.records.comparing import Data
 from harness.records.record import Record
 from harness.records.rows import Status
 
 ValueReader = Callable[[Record], float | None]
 """Function that reads one number of one record; None when it was not measured."""
+
+
+DataReader = Callable[[Record], Data]
+"""Function that tells the data behind a column's number of one record."""
+
+
+def no_data(record: Record) -> Data:
+    """Tell no data: for a column whose numbers do not depend on any."""
+    return {}
 
 
 def nothing(record: Record) -> None:
@@ -48,6 +58,8 @@ class Column:
     """ValueReader of the lower bound of its 95 % interval."""
     high: ValueReader = field(default=nothing, compare=False, repr=False)
     """ValueReader of the upper bound."""
+    data: DataReader = field(default=no_data, compare=False, repr=False)
+    """DataReader of the value: numbers of different data are not compared."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,9 @@ class Row:
     """Differences to the baseline of the same model, by column key."""
     best: frozenset[str] = frozenset()
     """Keys of the columns in which this row is the best of its model."""
+    apart: frozenset[str] = frozenset()
+    """Keys of the columns whose values rest on other data than the baseline's: those of the row
+    are compared with none."""
 
     @property
     def id(self) -> tuple[str, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Literal
+from types import NoneType, UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from harness.records.comparing import Data, task_data, text_data
 from harness.records.protocol import Protocol
 from harness.records.record import (
     Flops,
@@ -61,6 +64,12 @@ def average(record: Record, protocol: Protocol) -> float | None:
     return statistics.fmean(values) if values and len(values) == len(scores) else None
 
 
+def average_data(record: Record, protocol: Protocol) -> Data:
+    """Return the data behind a record's average."""
+    parts = (task_data(record, task=task) for task in protocol.average)
+    return {name: digest for data in parts for name, digest in data.items()}
+
+
 def peak_memory(records: Iterable[Record]) -> Literal["torch_peak", "rss_peak"]:
     """Name the peak that tables show: the accelerator's where it was measured, or the process's."""
     memories = [record.memory_running for record in records if record.memory_running]
@@ -110,6 +119,7 @@ def _printed(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
             digits=2,
             group="accuracy",
             read=_at("perplexity", name, "value"),
+            data=partial(text_data, text=name),
         )
     if "size" in protocol.measure:
         yield _quantity("parameters", "", "size", "parameters")
@@ -139,6 +149,7 @@ def _tasks(records: Sequence[Record], protocol: Protocol) -> Iterator[Column]:
                 group="accuracy",
                 scale=100.0,
                 read=partial(_metric, task=task, metric=metric),
+                data=partial(task_data, task=task),
             )
 
 
@@ -155,7 +166,9 @@ def _averages(protocol: Protocol) -> Iterator[Column]:
         return
     common = {"direction": "higher", "group": "accuracy", "scale": 100.0}
     title = f"average of {len(protocol.average)}"
-    yield Column(AVERAGE, title, read=partial(average, protocol=protocol), **common)  # type: ignore[arg-type]
+    read = partial(average, protocol=protocol)
+    data = partial(average_data, protocol=protocol)
+    yield Column(AVERAGE, title, read=read, data=data, **common)  # type: ignore[arg-type]
     yield Column(DELTA, "Δ average", "points", signed=True, **common)  # type: ignore[arg-type]
     yield Column(KEPT, "kept", "%", **common)  # type: ignore[arg-type]
 
@@ -191,7 +204,12 @@ def _beside(records: Sequence[Record]) -> Iterator[Column]:
         yield Column(ENERGY, "energy per token", "J", "lower", 3, measured=True, read=energy)
     if any(record.throughput for record in records):
         low, high = _at("throughput", "low"), _at("throughput", "high")
-        yield _ratio(THROUGHPUT, "EEP's speed-up", _at("throughput", "speedup"), low, high)
+        column = _ratio(THROUGHPUT, "EEP's speed-up", _at("throughput", "speedup"), low, high)
+        yield replace(column, data=_prompts)
+
+
+def _prompts(record: Record) -> Data:
+    return {"EEP's prompts": record.throughput.data} if record.throughput else {}
 
 
 def _over(key: str, title: str, path: Callable[[Record], Stock | None]) -> Column:
@@ -251,6 +269,7 @@ def _task_details(records: Iterable[Record], task: str) -> Iterator[Column]:
             direction="higher" if known else "none",
             shown=False,
             read=partial(_metric, task=task, metric=metric),
+            data=partial(task_data, task=task),
         )
         stderr = partial(_stderr, task=task, metric=metric)
         yield Column(f"{key}.stderr", key, shown=False, read=stderr)
@@ -262,10 +281,23 @@ def _task_details(records: Iterable[Record], task: str) -> Iterator[Column]:
 
 def _numbers(kind: type[BaseModel], *path: str, measured: bool = False) -> Iterator[Column]:
     """Columns for every number of a part of the record, so that new ones appear unasked."""
-    numeric = (int, float, int | None, float | None, list[float])  # lists as their medians
     for name, info in kind.model_fields.items():
-        if info.annotation in numeric:
+        if _is_number(info.annotation):
             yield _detail(*path, name, measured=measured or name == "seconds")
+
+
+def _is_number(annotation: object) -> bool:
+    """True for a number, in a range or not, for one that may be None, and for a list of them."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated or origin is list:
+        return _is_number(inner[0])
+    if origin in (Union, UnionType):
+        return all(part is NoneType or _bare(part) in (int, float) for part in inner)
+    return annotation in (int, float)
+
+
+def _bare(annotation: object) -> object:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _detail(*path: str, measured: bool) -> Column:

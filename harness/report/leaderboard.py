@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
 from harness.records.protocol import Protocol
 from harness.records.record import Record, TaskResult
 from harness.records.rows import Entry, entries, sentence
+from harness.records.standing import Standing
+from harness.report.apart import Apart, apart, mixed
 from harness.report.board import Column, Leaderboard, Row, Value
 from harness.report.columns import AVERAGE, DELTA, KEPT, accuracy, columns
 from harness.report.footnotes import footnotes, guessing
+from harness.report.origins import origin_notes
 from harness.report.tables.text import printed
 
 LEVEL = "max(chance, majority)"
@@ -20,7 +23,10 @@ LEVEL = "max(chance, majority)"
 
 
 def leaderboard(
-    records: Sequence[Record], protocol: Protocol, order: Sequence[str] | None = None
+    records: Sequence[Record],
+    protocol: Protocol,
+    order: Sequence[str] | None = None,
+    standing: Standing | None = None,
 ) -> Leaderboard:
     """Return the leaderboard: one row per model and recipe, its seeds averaged.
 
@@ -28,6 +34,7 @@ def leaderboard(
         records: Records of one protocol, in any order, whatever their status.
         protocol: The protocol that the records were made under.
         order: Row names as the suite lists them; the others follow by name.
+        standing: The plan that the records belong to; None where there is none.
 
     Raises:
         UserError: a record of another protocol, or two records for one row and seed.
@@ -35,9 +42,12 @@ def leaderboard(
     grouped = entries(records, protocol, order or ())
     table = columns(records, protocol)
     rows: list[Row] = []
+    different: dict[tuple[str, str], Mapping[str, list[str]]] = {}
     for _, group in groupby(grouped, key=lambda entry: entry.model):
-        rows += _section(tuple(group), table, protocol)
-    notes = footnotes(grouped, protocol)
+        section = tuple(group)
+        different |= apart(section, table)
+        rows += _section(section, table, protocol, different)
+    notes = (*footnotes(grouped, protocol), *origin_notes(grouped, different, standing))
     return Leaderboard(_caption(records, protocol), table, tuple(rows), notes)
 
 
@@ -47,12 +57,16 @@ def _caption(records: Iterable[Record], protocol: Protocol) -> str:
     return f"{suites}: protocol {protocol.sha256[:12]}, {shots}, {protocol.dtype}, accuracy in %"
 
 
-def _section(group: Sequence[Entry], table: Sequence[Column], protocol: Protocol) -> Iterator[Row]:
-    rows = [_row(entry, table) for entry in group]
+def _section(
+    group: Sequence[Entry], table: Sequence[Column], protocol: Protocol, different: Apart
+) -> Iterator[Row]:
+    rows = [
+        replace(_row(entry, table), apart=frozenset(different.get(entry.id, ()))) for entry in group
+    ]
     base = next((row for row in rows if row.kind == "baseline"), None)
     if base:
         rows = [row if row is base else _against(row, base, table) for row in rows]
-    levels = _levels(group, protocol)
+    levels = _levels(group, protocol, {key for row in rows for key in row.apart})
     if levels:
         yield Row(group[0].model, LEVEL, "level", values=levels)
     best = _best(rows, table)
@@ -60,8 +74,10 @@ def _section(group: Sequence[Entry], table: Sequence[Column], protocol: Protocol
         yield replace(row, best=frozenset(key for key, ids in best.items() if row.id in ids))
 
 
-def _levels(group: Sequence[Entry], protocol: Protocol) -> dict[str, Value]:
-    """Accuracies of guessing, the same for every row of a model: the items are the same."""
+def _levels(
+    group: Sequence[Entry], protocol: Protocol, different: Collection[str]
+) -> dict[str, Value]:
+    """Accuracies of guessing, the same for every row of a model where the items are the same."""
     results: dict[str, TaskResult] = {}
     for record in (record for entry in group for record in entry.ok):
         results = {**record.tasks, **results}
@@ -70,7 +86,7 @@ def _levels(group: Sequence[Entry], protocol: Protocol) -> dict[str, Value]:
     values = {accuracy(task): Value(level) for task, level in levels.items()}
     if protocol.average and all(task in levels for task in protocol.average):
         values[AVERAGE] = Value(statistics.fmean(levels[task] for task in protocol.average))
-    return values
+    return {key: value for key, value in values.items() if key not in different}
 
 
 def _row(entry: Entry, table: Sequence[Column]) -> Row:
@@ -95,7 +111,8 @@ def _value(records: Sequence[Record], column: Column) -> Value | None:
     if not numbers:
         return None
     if len(numbers) > 1:
-        return Value(statistics.fmean(numbers), statistics.stdev(numbers), len(numbers))
+        sd = None if mixed(records, column) else statistics.stdev(numbers)
+        return Value(statistics.fmean(numbers), sd, len(numbers))
     bounds = [(column.low(r), column.high(r)) for r in records if column.read(r) is not None]
     return Value(numbers[0], None, 1, *bounds[0])
 
@@ -105,7 +122,10 @@ def _against(row: Row, base: Row, table: Sequence[Column]) -> Row:
     deltas = {
         column.key: row.values[column.key].mean - base.values[column.key].mean
         for column in table
-        if column.direction != "none" and column.key in row.values and column.key in base.values
+        if column.direction != "none"
+        and column.key not in row.apart
+        and column.key in row.values
+        and column.key in base.values
     }
     values = dict(row.values)
     if AVERAGE in deltas:
@@ -118,12 +138,17 @@ def _against(row: Row, base: Row, table: Sequence[Column]) -> Row:
 
 
 def _best(rows: Sequence[Row], table: Sequence[Column]) -> Mapping[str, set[tuple[str, str]]]:
-    """Ids of the best of at least two rows, by column key; equal as printed is a tie."""
+    """Ids of the best of at least two rows, by column key; equal as printed is a tie.
+
+    A column in which rows differ in data has no best.
+    """
     candidates = [row for row in rows if row.kind == "method" and row.status == "ok"]
     best: dict[str, set[tuple[str, str]]] = {}
     for column in table:
         having = [row for row in candidates if column.key in row.values]
         if column.direction == "none" or not column.shown or len(having) < 2:
+            continue
+        if any(column.key in row.apart for row in rows):
             continue
         means = {row.id: row.values[column.key].mean for row in having}
         top = (max if column.direction == "higher" else min)(means.values())

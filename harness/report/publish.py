@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.cache.writing import no_space
+from harness.records.standing import Standing, standing
 from harness.records.store import Store
 
 if TYPE_CHECKING:
@@ -20,18 +21,26 @@ def publish(store: Store) -> Leaderboard:
     from harness.report.figures.paper import judged
     from harness.report.tables import render
 
-    board = board_of(store)
+    run = standing(store)
+    board = _board(run)
     for form in PUBLISHED_FORMATS:
         store.put(store.folder / f"leaderboard.{form}", render(board, form).encode())
     with no_space(store.folder):
-        draw(store.planned(), store.plan().protocol, store.folder, judged(store))
+        draw(run.records, run.plan.protocol, store.folder, judged(store))
     return board
 
 
 def board_of(store: Store) -> Leaderboard:
-    """Return the leaderboard of the cells that ran last in a results folder."""
+    """Return the leaderboard of the cells that ran last in a results folder.
+
+    Raises:
+        UserError: there was no run, its plan is damaged, or a record is of a newer moebench.
+    """
+    return _board(standing(store))
+
+
+def _board(run: Standing) -> Leaderboard:
     from harness.report.leaderboard import leaderboard
 
-    plan = store.plan()
-    rows = tuple(dict.fromkeys(cell.row for cell in plan.cells))
-    return leaderboard(store.planned(), plan.protocol, rows)
+    rows = tuple(dict.fromkeys(cell.row for cell in run.plan.cells))
+    return leaderboard(run.records, run.plan.protocol, rows, run)

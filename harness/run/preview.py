@@ -18,8 +18,8 @@ from harness.plan.cells import cells
 from harness.plan.check import check
 from harness.plan.suite import Suite
 from harness.records.store import Store
+from harness.run.due import due_of
 from harness.run.runner import select
-from harness.run.standing import standing
 
 if TYPE_CHECKING:
     from harness.model.view import MoEModel
@@ -63,14 +63,14 @@ def state_of(cell: Cell, store: Store, here: Mapping[str, str]) -> tuple[str, st
     Args:
         cell: The cell.
         store: The results folder.
-        here: As for `harness.run.standing.standing`.
+        here: As for `harness.run.due.due_of`.
     """
     from harness.model.files.identity import shipped_config
 
     if cell.model.weights == "stored" and shipped_config(cell.model.ref):
         return "-" * len(cell.id), "planned"
-    one = standing(cell, store, here)
-    if not one.due:
+    one = due_of(cell, store, here)
+    if not one.stages:
         return cell.id, "done"
     return cell.id, f"to run again ({one.why})" if one.why else "to run"
 

@@ -30,11 +30,11 @@ from harness.records.reading import Damaged
 from harness.records.record import Record
 from harness.records.store import Plan, Store
 from harness.report.publish import publish
+from harness.run.due import ALL, Due, due_of, reasons, to_run
 from harness.run.job import Job, Outcome
 from harness.run.process import run_cell, start_server
 from harness.run.progress import Progress, gist
 from harness.run.room import check_room
-from harness.run.standing import ALL, Standing, due_cells, reasons, standing
 
 if TYPE_CHECKING:
     from harness.report.board import Leaderboard
@@ -115,11 +115,11 @@ def run(
     summary = Summary(store.folder, len(chosen))
     with store.locked():
         here = surroundings()
-        standings = {cell.id: standing(cell, store, here) for cell in planned}
-        asked = [standings[cell.id] for cell in chosen]
-        due = due_cells(asked, keep_older=keep_older, fresh_environment=fresh_environment)
+        every = {cell.id: due_of(cell, store, here) for cell in planned}
+        asked = [every[cell.id] for cell in chosen]
+        due = to_run(asked, keep_older=keep_older, fresh_environment=fresh_environment)
         shown.tell(reasons(due, asked))
-        older = {one.cell.id: one.why for one in standings.values() if one.older}
+        older = {one.cell.id: one.why for one in every.values() if one.older}
         store.begin(plan_of(suite, planned, older), suite.text)
         for number, cell in enumerate(chosen, start=1):
             if cell.id not in due:
@@ -156,7 +156,7 @@ def _check_unchanged(cell: Cell, data_root: Path | None) -> None:
 
 
 def _run_one(
-    one: Standing, store: Store, data_root: Path | None, keep_artifacts: bool, shown: Progress
+    one: Due, store: Store, data_root: Path | None, keep_artifacts: bool, shown: Progress
 ) -> Record:
     cell = one.cell
     _check_unchanged(cell, data_root)
@@ -167,7 +167,7 @@ def _run_one(
         folder,
         cache_folder(),
         earlier=_earlier(one, store),
-        due=one.due,
+        due=one.stages,
     )
     with no_space(folder):
         folder.mkdir(parents=True)
@@ -182,9 +182,9 @@ def _run_one(
     return record
 
 
-def _earlier(one: Standing, store: Store) -> Outcome | None:
+def _earlier(one: Due, store: Store) -> Outcome | None:
     """Return the outcome whose later stages still hold, where some do."""
-    if one.record is None or one.due == ALL or one.record.status != "ok":
+    if one.record is None or one.stages == ALL or one.record.status != "ok":
         return None
     try:
         return Outcome(one.record, tuple(store.items(one.cell.id)))

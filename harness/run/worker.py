@@ -16,8 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
+
 from harness.cache.writing import full, is_full
-from harness.errors import Refused, UserError
+from harness.errors import Refused, UserError, first_fault
+from harness.records.record import Record
 from harness.run.job import Job, Outcome, Say
 from harness.run.stages.order import Stages
 
@@ -45,18 +48,24 @@ def execute(job: Job, say: Say) -> Outcome:
             if is_full(error):
                 raise full(_where(error) or job.folder) from error
             status, reason = "failed", str(error)
+        except ValidationError as error:
+            status, reason = "failed", f"{traceback.format_exc()}\n{_fault(error)}"
         except Exception as error:
             if is_full(error):
                 raise full(_where(error) or job.folder) from error
             status, reason = "failed", traceback.format_exc()
-    record = job.cell.record(
-        status,
-        time.perf_counter() - started,
-        reason=reason,
-        warnings=list(dict.fromkeys([*stages.warnings, *heard])),
-        **stages.results,
-    )
+    seconds = time.perf_counter() - started
+    facts = {"reason": reason, "warnings": list(dict.fromkeys([*stages.warnings, *heard]))}
+    try:
+        record = job.cell.record(status, seconds, **facts, **stages.results)
+    except ValidationError as error:
+        return Outcome(job.cell.record("failed", seconds, **{**facts, "reason": _fault(error)}), ())
     return Outcome(record, tuple(stages.items))
+
+
+def _fault(error: ValidationError) -> str:
+    """The sentence on a value that no record may hold."""
+    return f"A number cannot be recorded. {error.title}: {first_fault(error, Record).text}."
 
 
 def _where(error: BaseException | None) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -247,6 +248,43 @@ def test_packed_records_are_shown_and_tabled_as_loose_ones(moebench: Run, tmp_pa
     assert (
         nowhere.stderr == "moebench: results/theirs: no results here. Run 'moebench run' first.\n"
     )
+
+
+def test_no_verb_dies_of_one_damaged_record(moebench: Run, tmp_path: Path) -> None:
+    cell = results(tmp_path / "results")
+    store = Store(tmp_path / "results" / "mine")
+    other = dataclasses.replace(cell, seed=1)
+    cells = (cell.planned(), other.planned())
+    protocol = store.plan().protocol
+    store.begin(Plan(suite="mine", title="", protocol=protocol, cells=cells), "")
+    store.write(other.record("refused", 0.1, reason="keep = 1: too few."))
+    path = tmp_path / "results" / "mine" / "records" / f"{other.id}.json"
+    path.write_text(path.read_text().replace('"seconds": 0.1', '"seconds": 0.2'))
+    said = f"{path.relative_to(tmp_path)}: damaged (it is not what was written"
+    board = moebench("leaderboard", "mine")
+    assert (board.returncode, board.stderr) == (0, "")
+    assert "eep 1" in board.stdout
+    assert "1 of 2 cells (eep 1) has a damaged record, which does not count." in board.stdout
+    assert said in " ".join(board.stdout.split())
+    table = moebench("leaderboard", "mine", "--format", "csv")
+    assert (table.returncode, len(table.stdout.splitlines())) == (0, 2)
+    assert said in table.stderr
+    (store.folder / "suite.toml").unlink()
+    plot = moebench("plot", "mine")
+    assert plot.returncode == 0
+    assert said in plot.stderr
+    assert moebench("show", cell.id).returncode == 0
+    assert moebench("show", other.id).stderr.startswith(f"moebench: {said}")
+
+
+def test_a_damaged_archive_is_named_by_show(moebench: Run, tmp_path: Path) -> None:
+    cell = results(tmp_path / "results")
+    assert moebench("archive", "mine").returncode == 0
+    path = tmp_path / "results" / "mine" / "records.jsonl.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    done = moebench("show", cell.id)
+    assert done.returncode == 2
+    assert "records.jsonl.gz: damaged (it cannot be unpacked to its end)" in done.stderr
 
 
 def test_the_doctor_says_who_owns_the_packages(moebench: Run) -> None:

@@ -182,6 +182,16 @@ def test_a_loss_that_is_not_finite_is_an_error(
         perplexity(broken, tokenizer, "ptb-128", data=texts)
 
 
+def test_a_perplexity_that_no_number_holds_is_an_error(
+    build: Callable[..., PreTrainedModel], tokenizer: PreTrainedTokenizerFast, texts: DataRoot
+) -> None:
+    broken = build("mixtral")
+    with torch.no_grad():
+        broken.lm_head.weight.mul_(1e6)
+    with pytest.raises(UserError, match=r"ptb-128: the mean loss is \d+, whose exponential no"):
+        perplexity(broken, tokenizer, "ptb-128", data=texts)
+
+
 def test_windows_of_the_real_penn_treebank(
     real_texts: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, add_split: AddSplit
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.judge.gate import Gated, Margins, gate, verdict_of
+from harness.judge.gate import Gated, Margins, code_between, gate, verdict_of
 from harness.judge.paired import compare, compare_seeds
-from harness.records.protocol import Protocol
+from harness.records.basis import Basis
+from harness.records.digest import unsealed
+from harness.records.protocol import LATER, Protocol
+from harness.records.reading import Damaged
 from harness.records.record import Item, Record
 from harness.records.store import Store
-from harness.report.tables.gate import gate_table
+from harness.report.tables.gate import code_line, gate_table
 from tests.records.made_up import items, record, store
 
 FROZEN = Protocol(tasks=("boolq",), average=("boolq",), perplexity=("wikitext2",))
@@ -87,7 +91,7 @@ def test_the_margin_decides(make: Make) -> None:
     [
         ({"perplexity": 2.2}, "regressed", "perplexity"),
         ({"perplexity": 2.08}, "non-inferior", ""),
-        ({"perplexity": float("inf")}, "regressed", "perplexity"),
+        ({"perplexity": 1e308}, "regressed", "perplexity"),
         ({"parameters": 1020}, "regressed", "size"),
         ({"parameters": 900}, "non-inferior", ""),
         ({"parameters": 1020, "perplexity": 3.0}, "regressed", "perplexity, size"),
@@ -158,6 +162,67 @@ def test_what_cannot_be_compared_is_one_sentence(make: Make) -> None:
         with pytest.raises(UserError, match=said) as caught:
             gate(new, old)
         assert "\n" not in str(caught.value)
+
+
+def with_basis(**fields: Any) -> tuple[Record, list[Item]]:
+    return cell(RIGHT, basis=Basis.model_validate(fields))
+
+
+def test_code_may_differ_and_is_named_by_stage(make: Make) -> None:
+    old = make("old", [with_basis(code={"compress": {"a": "1", "b": "1"}, "evaluate": {"c": "1"}})])
+    new = make("new", [with_basis(code={"compress": {"a": "2", "b": "1"}, "evaluate": {"d": "1"}})])
+    assert only(gate(new, old)).outcome == "non-inferior"
+    line = "Code that differs: compress: a; evaluate: c, d.\n"
+    assert code_line(code_between(new, old)) == line
+    assert code_line(code_between(new, new)) == "The code is the same.\n"
+    unknown = make("unknown", [cell(RIGHT)])
+    said = "No code is known to differ. Of 1 rows a run recorded no code.\n"
+    assert code_line(code_between(unknown, unknown)) == said
+
+
+def other_data(kind: str, name: str) -> tuple[Record, list[Item]]:
+    made, outcomes = cell(RIGHT)
+    results = getattr(made, kind)
+    changed = {**results, name: results[name].model_copy(update={"data": "other"})}
+    return made.model_copy(update={kind: changed}), outcomes
+
+
+def test_other_data_are_refused(make: Make) -> None:
+    old = make("old", [cell(RIGHT)])
+    calibrated = [with_basis(data={"compress": {"allenai/c4": digest}}) for digest in "12"]
+    pairs = {
+        "evaluated on other data .boolq.": (make("task", [other_data("tasks", "boolq")]), old),
+        "evaluated on other data .wikitext2.": (
+            make("text", [other_data("perplexity", "wikitext2")]),
+            old,
+        ),
+        "calibrated on other data .allenai/c4.": (
+            make("one", calibrated[:1]),
+            make("two", calibrated[1:]),
+        ),
+    }
+    for said, (new, before) in pairs.items():
+        for run in (gate, code_between):
+            with pytest.raises(UserError, match=f"'pruned' of .* was {said}") as caught:
+                run(new, before)
+            assert "\n" not in str(caught.value)
+
+
+def test_a_plan_without_later_fields_is_of_the_same_protocol(make: Make) -> None:
+    new, old = make("new", [cell(RIGHT)]), make("old", [cell(RIGHT)])
+    path = old.folder / "cells.json"
+    values, _ = unsealed(json.loads(path.read_text()))
+    values["protocol"] = {k: v for k, v in values["protocol"].items() if k not in LATER}
+    path.write_text(json.dumps(values))
+    assert only(gate(new, old)).outcome == "non-inferior"
+
+
+def test_a_damaged_record_is_no_pass(make: Make) -> None:
+    new, old = make("new", [cell(RIGHT)]), make("old", [cell(RIGHT)])
+    path = new.loose.record_path(new.cells()[0])
+    path.write_text(path.read_text().replace('"acc": 0.7', '"acc": 0.9'))
+    with pytest.raises(Damaged, match="it is not what was written"):
+        gate(new, old)
 
 
 def test_the_table_says_it_all(make: Make) -> None:

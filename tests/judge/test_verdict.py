@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
+from harness.judge.ours import counterpart
 from harness.judge.verdict import PAPER_MODELS, Verdict, Verdicts, verdicts
-from harness.papers.published import tables
+from harness.papers.published import PrintedColumn, tables
 from harness.records.protocol import Protocol
 from harness.records.record import Record
+from harness.records.store import Store
 from harness.report.tables.verdict import VERDICT_FORMATS, verdict_table
 from tests.records.made_up import record, store
 
@@ -110,6 +112,46 @@ def test_zeros_are_no_parameters_removed(judge: Judge) -> None:
     verdict = pick(judge(TABLE1, records, frozen), "8x7B", "P", "Params")
     assert (verdict.outcome, verdict.ours) == ("not comparable", None)
     assert "set to zero" in verdict.why
+
+
+def test_records_of_different_data_are_never_subtracted_or_averaged(judge: Judge) -> None:
+    frozen = protocol()
+
+    def of(row: str, data: str, seed: int = 0) -> Record:
+        made = record(row, BASELINE, protocol=frozen, seed=seed)
+        tasks = {
+            name: result.model_copy(update={"data": data if name == "rte" else "d"})
+            for name, result in made.tasks.items()
+        }
+        return made.model_copy(update={"tasks": tasks})
+
+    why = "data: the records were evaluated on different rte"
+    judged = judge(TABLE1, [of("baseline", "a", 0), of("baseline", "b", 1)], frozen)
+    for column in ("RTE", "Average"):
+        verdict = pick(judged, "8x7B", "baseline", column)
+        assert (verdict.outcome, verdict.why, verdict.ours) == ("not comparable", why, None)
+    assert pick(judged, "8x7B", "baseline", "BoolQ").ours is not None
+    difference = PrintedColumn(name="drop", metric="difference", unit="points")
+    table = tables()["moe-i2.table1"]
+    same = counterpart(difference, table, [of("pruned", "a")], [of("baseline", "a")], frozen)
+    other = counterpart(difference, table, [of("pruned", "b")], [of("baseline", "a")], frozen)
+    assert same.value == pytest.approx(0.0)
+    assert (other.value, other.obstacle) == (None, why)
+
+
+def test_a_damaged_record_is_not_run(judge: Judge, tmp_path: Path) -> None:
+    frozen = protocol()
+    made = record("baseline", BASELINE, protocol=frozen)
+    judge(TABLE1, [made], frozen)
+    results = Store(tmp_path / "mine")
+    path = results.loose.record_path(made.cell)
+    path.write_text(path.read_text().replace('"acc": 0.8535', '"acc": 0.9535'))
+    verdict = pick(verdicts(results), "8x7B", "baseline", "BoolQ")
+    assert (verdict.outcome, verdict.why, verdict.ours) == (
+        "not run",
+        "its record is damaged",
+        None,
+    )
 
 
 def test_a_reference_model_is_never_compared(judge: Judge) -> None:

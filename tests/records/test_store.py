@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.records.digest import sealed, unsealed
 from harness.records.protocol import Protocol
+from harness.records.reading import Damaged
 from harness.records.record import Item
 from harness.records.store import Plan, Store
 from tests.cells import MakeCell
@@ -21,9 +23,9 @@ from tests.cells import MakeCell
 def test_a_record_comes_back_with_its_items(
     store: Store, make_cell: MakeCell, items: list[Item]
 ) -> None:
-    record = make_cell().record("ok", 1.0)
-    store.write(record, items)
+    record = store.write(make_cell().record("ok", 1.0), items)
     assert store.read(record.cell) == record
+    assert record.items_sha256 is not None
     assert store.items(record.cell) == items
     assert store.records() == [record]
 
@@ -114,11 +116,11 @@ def test_a_damaged_record_is_named_with_its_remedy(
         "moved": text.replace(record.cell, "0" * 16),
     }
     path.write_text(spoiled[spoil])
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(Damaged) as caught:
         store.read(record.cell)
     sentence = str(caught.value)
     assert str(path) in sentence
-    assert "Delete it to have its cell run again" in sentence
+    assert "The next 'moebench run' runs its cell again." in sentence
     assert "\n" not in sentence
 
 
@@ -126,9 +128,12 @@ def test_a_newer_record_says_so(store: Store, make_cell: MakeCell) -> None:
     record = make_cell().record("ok", 1.0)
     store.write(record)
     path = store.folder / "records" / f"{record.cell}.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
-    with pytest.raises(UserError, match="has record format 99, and this moebench reads 1"):
+    values, _ = unsealed(json.loads(path.read_text()))
+    path.write_text(json.dumps(sealed({**values, "format": 99})))
+    sentence = "has record format 99, and this moebench reads 2"
+    with pytest.raises(UserError, match=sentence) as caught:
         store.read(record.cell)
+    assert not isinstance(caught.value, Damaged)  # which would have it run again
 
 
 def test_damaged_items_are_named(store: Store, make_cell: MakeCell, items: list[Item]) -> None:
@@ -136,8 +141,43 @@ def test_damaged_items_are_named(store: Store, make_cell: MakeCell, items: list[
     store.write(record, items)
     path = store.folder / "items" / f"{record.cell}.jsonl.gz"
     path.write_bytes(path.read_bytes()[:-12])
-    with pytest.raises(UserError, match="damaged"):
-        store.items(record.cell)
+    for read in (store.items, store.check):
+        with pytest.raises(Damaged, match="cannot be unpacked"):
+            read(record.cell)
+    path.unlink()
+    with pytest.raises(Damaged, match=f"the items of cell {record.cell} are missing"):
+        store.check(record.cell)
+
+
+def test_items_of_another_record_are_damage(
+    store: Store, make_cell: MakeCell, items: list[Item]
+) -> None:
+    first = store.write(make_cell().record("ok", 1.0), items)
+    other = store.write(make_cell(seed=1).record("ok", 1.0), items[:1])
+    path = store.folder / "items"
+    (path / f"{other.cell}.jsonl.gz").replace(path / f"{first.cell}.jsonl.gz")
+    with pytest.raises(Damaged, match="their digest is another"):
+        store.items(first.cell)
+    (store.folder / "records" / f"{first.cell}.json").unlink()
+    with pytest.raises(Damaged, match=f"the record of the items of cell {first.cell} is missing"):
+        store.items(first.cell)
+
+
+def test_a_record_without_items_does_not_take_those_of_an_earlier_one(
+    store: Store, make_cell: MakeCell, items: list[Item]
+) -> None:
+    store.write(make_cell().record("failed", 1.0, reason="late"), items)
+    again = store.write(make_cell().record("failed", 1.0, reason="early"))
+    assert store.items(again.cell) == []
+
+
+def test_a_changed_plan_is_named(store: Store, make_cell: MakeCell) -> None:
+    cells = (make_cell().planned(),)
+    store.begin(Plan(suite="tiny", title="T", protocol=Protocol(), cells=cells), "")
+    path = store.folder / "cells.json"
+    path.write_text(path.read_text().replace('"row": "eep 4"', '"row": "eep 5"'))
+    with pytest.raises(UserError, match="it is not what was written"):
+        store.plan()
 
 
 def test_one_run_at_a_time(store: Store) -> None:

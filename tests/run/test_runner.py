@@ -15,6 +15,7 @@ from harness.errors import UserError
 from harness.measure.environment import environment, surroundings
 from harness.plan.cell import Cell
 from harness.plan.suite import Suite
+from harness.records.archiving import archive
 from harness.records.basis import STAGES, Basis, Stage
 from harness.records.record import Record, TaskResult
 from harness.records.store import Store
@@ -57,7 +58,7 @@ class Bench:
         job.artifact.mkdir()
         return self.behave(job)
 
-    def run(self, only: str | None = None, **options: bool) -> Summary:
+    def run(self, only: str | None = None, **options: Any) -> Summary:
         self.ran.clear()
         suite = Suite.parse(TEXT, name="tiny", source="tiny.toml")
         return runner.run(
@@ -196,9 +197,7 @@ def test_code_that_changes_while_a_cell_runs_makes_it_a_failure(
         return Outcome(job.cell.record("ok", 0.1))
 
     bench.behave = edit
-    with pytest.raises(
-        UserError, match=r"three .*: changed since this run began: code of evaluate"
-    ):
+    with pytest.raises(UserError, match=r"three .*: changed since .* code of evaluate"):
         bench.run()
     record = bench.store.read(planned[1].id)
     assert record is not None
@@ -233,7 +232,7 @@ def test_other_versions_are_told_and_run_again_when_asked(
 def test_a_run_goes_on_from_packed_records(bench: Bench, planned: list[Cell]) -> None:
     bench.run(only="one")
     with bench.store.locked():
-        bench.store.archive()
+        archive(bench.store)
     bench.run()
     assert bench.ran == [cell.row for cell in planned if cell.row != "one"]
     assert len(bench.store.records()) == len(planned)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from harness.errors import Refused, UserError
 from harness.model.edits import QuantizeWeights
 from harness.model.quantized.scheme import Scheme
+from harness.records.record import PerplexityResult
 from harness.run import worker
 from harness.run.job import Job, Outcome
 from harness.run.stages import order as stages
@@ -62,6 +64,31 @@ def test_a_bug_fails_with_its_traceback_and_what_was_known(execute: Execute) -> 
     assert record.reason.endswith("ValueError: oh\n")
     assert record.compression_seconds == 1.5
     assert record.size is None
+
+
+def broken_perplexity(self: Any) -> None:
+    PerplexityResult(text="t", value=0.5, tokens=1, windows=1, length=1, data="d", seconds=1.0)
+
+
+def broken_seconds(self: Any) -> None:
+    self.results["compression_seconds"] = math.nan
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        (broken_perplexity, "PerplexityResult: 'value' should be at least 1.0, not 0.5."),
+        (broken_seconds, "Record: 'compression_seconds' should be a finite number, not NaN."),
+    ],
+)
+def test_what_no_record_may_hold_fails_in_a_sentence(
+    execute: Execute, work: Callable[[Any], None], said: str
+) -> None:
+    record = execute(work).record
+    assert record.status == "failed"
+    assert record.reason is not None
+    assert record.reason.splitlines()[-1] == f"A number cannot be recorded. {said}"
+    assert record.compression_seconds is None
 
 
 @pytest.mark.parametrize(

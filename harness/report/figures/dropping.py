@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -46,8 +46,8 @@ class Dropped:
 
 def dropping(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
     """Draw a figure for each unit that single-step recipes removed; a panel per model."""
-    points = list(_dropped(records, protocol))
     rows = leaderboard(records, protocol).rows
+    points = list(_dropped(records, protocol, {row.id for row in rows if AVERAGE in row.apart}))
     for unit, words in UNITS.items():
         mine = [point for point in points if point.removed.unit == unit]
         names = _series(mine)
@@ -70,9 +70,12 @@ def dropping(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]
             yield Drawing(f"accuracy-against-{unit}-removed", page(title, panels, note))
 
 
-def _dropped(records: Sequence[Record], protocol: Protocol) -> Iterator[Dropped]:
+def _dropped(
+    records: Sequence[Record], protocol: Protocol, apart: Collection[tuple[str, str]]
+) -> Iterator[Dropped]:
+    """Points of the rows but those that are `apart`: of other data than the baseline's line."""
     experts = experts_of(records)
-    for entry in entries(records, protocol):
+    for entry in (entry for entry in entries(records, protocol) if entry.id not in apart):
         for record in entry.ok:
             gone = removed(record, experts.get(record.model.sha256, {}))
             accuracy = average(record, protocol)

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from harness.records.comparing import different, text_data
 from harness.records.protocol import Protocol
 from harness.records.record import Record
 from harness.records.rows import entries
-from harness.report.columns import average
+from harness.report.board import DataReader, ValueReader
+from harness.report.columns import average, average_data
 from harness.report.figures.levels import spread
 from harness.report.figures.page import Drawing, Panel, page, plain, style
 
@@ -38,19 +40,26 @@ class FieldSweep:
 
 def reception_field(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
     """Draw accuracy and perplexities against K and T, where recipes differ in them alone."""
-    measures: dict[str, Callable[[Record], float | None]] = {}
+    measures: dict[str, tuple[ValueReader, DataReader]] = {}
     if protocol.average:
-        measures["average accuracy (%)"] = partial(_accuracy, protocol=protocol)
+        measures["average accuracy (%)"] = (
+            partial(_accuracy, protocol=protocol),
+            partial(average_data, protocol=protocol),
+        )
     for name in protocol.perplexity:
-        measures[f"perplexity, {name}"] = partial(_perplexity, name=name)
+        measures[f"perplexity, {name}"] = (
+            partial(_perplexity, name=name),
+            partial(text_data, text=name),
+        )
     sweeps = _sweeps(records, protocol)
     several = len({sweep.model for sweep in sweeps}) < len(sweeps)
     panels = []
     for sweep in sweeps:
         title = f"{sweep.model}\n{sweep.row}, ..." if several else sweep.model
-        for words, read in measures.items():
+        for words, (read, data) in measures.items():
             points = _points(sweep.records, read)
-            if len(points) > 1:
+            apart = different(data(r) for seeds in sweep.records.values() for r in seeds)
+            if len(points) > 1 and not apart:
                 panels.append(Panel(title, partial(_panel, points=points, words=words)))
     if panels:
         title = "K and T of the reception field"

@@ -115,10 +115,12 @@ def _panel(axes: Axes, model: str, rows: Sequence[Row], key: str, lines: Sequenc
 
 
 def _points(rows: Sequence[Row], base: Row | None, key: str) -> Iterator[tuple[str, list[Point]]]:
-    """Points by the methods of their rows; a row without an average or a size has none."""
+    """Points by the methods of their rows; without an average or a size a row has none."""
     whole = base.values[key].mean if base and key in base.values else 0.0
     points: dict[str, list[Point]] = defaultdict(list)
     for row in rows:
+        if AVERAGE in row.apart:  # of other data than the baseline's line
+            continue
         if row.kind == "method" and whole > 0 and {AVERAGE, key} <= row.values.keys():
             average, size = row.values[AVERAGE], row.values[key].mean
             sd = None if average.sd is None else 100 * average.sd

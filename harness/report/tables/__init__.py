@@ -1,6 +1,6 @@
 """Tables as text, one format or one kind of table per file.
 
-Imports errors, intervals, judge, report.board.
+Imports errors, intervals, judge, records, report.board.
 """
 
 from __future__ import annotations

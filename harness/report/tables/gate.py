@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from harness.judge.gate import GATE_OUTCOMES, Gated, Margins
+from harness.judge.gate import GATE_OUTCOMES, CodeBetween, Gated, Margins
+from harness.records.comparing import by_stage
 from harness.report.tables.text import MISSING
 
 HEADER = ("model", "row", "seeds", "before", "difference", "95 % interval", "ppl", "size", "")
@@ -20,6 +21,14 @@ def gate_table(rows: Sequence[Gated], margins: Margins) -> str:
         for line in lines
     ]
     return "\n".join([*text, "", _summary(rows, margins)]) + "\n"
+
+
+def code_line(code: CodeBetween) -> str:
+    """Return the line on the code between the runs: all modules that differ, by stage."""
+    rows = f" Of {code.unknown} rows a run recorded no code." if code.unknown else ""
+    if code.modules:
+        return f"Code that differs: {by_stage(code.modules)}.{rows}\n"
+    return f"{'No code is known to differ.' if rows else 'The code is the same.'}{rows}\n"
 
 
 def _cells(row: Gated) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The standing of a cell: if its record answers it today, and which stages are to run if not."""
+"""The part of a cell that is due: the stages to run where its record does not answer it today."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ UNSAID = "its record does not say what code and data it rests on"
 
 
 @dataclass(frozen=True)
-class Standing:
+class Due:
     """A cell beside its record."""
 
     cell: Cell
     record: Record | None
     """None where there is none, or it is damaged."""
-    due: frozenset[Stage]
+    stages: frozenset[Stage]
     """The stages to run; none where the record is the cell's result today."""
     why: str = ""
     """Reason why there is a record that does not do: of other code or data, or damaged."""
@@ -32,10 +32,10 @@ class Standing:
     @property
     def older(self) -> bool:
         """True where the record has numbers, which other code or data gave."""
-        return bool(self.due and self.why and self.record is not None)
+        return bool(self.stages and self.why and self.record is not None)
 
 
-def standing(cell: Cell, store: Store, surroundings: Mapping[str, str]) -> Standing:
+def due_of(cell: Cell, store: Store, surroundings: Mapping[str, str]) -> Due:
     """Compare a cell with its record.
 
     A refusal is a result; a failure is none. Of a refusal the stages after `compress` never were.
@@ -51,17 +51,17 @@ def standing(cell: Cell, store: Store, surroundings: Mapping[str, str]) -> Stand
     try:
         record = store.read(cell.id)
     except Damaged as error:
-        return Standing(cell, None, ALL, str(error))
+        return Due(cell, None, ALL, str(error))
     if record is None or record.status == "failed":
-        return Standing(cell, None, ALL)
+        return Due(cell, None, ALL)
     elsewhere = _elsewhere(record, surroundings)
     if record.basis is None:
-        return Standing(cell, record, ALL, UNSAID, elsewhere)
+        return Due(cell, record, ALL, UNSAID, elsewhere)
     changes = record.basis.changes(cell.basis)
     if record.status == "refused":
         changes = {stage: change for stage, change in changes.items() if stage == "compress"}
-    due = ALL if "compress" in changes else frozenset(changes)
-    return Standing(cell, record, due, told(changes), elsewhere)
+    stages = ALL if "compress" in changes else frozenset(changes)
+    return Due(cell, record, stages, told(changes), elsewhere)
 
 
 def _elsewhere(record: Record, surroundings: Mapping[str, str]) -> str:
@@ -76,34 +76,32 @@ def _elsewhere(record: Record, surroundings: Mapping[str, str]) -> str:
     return "; ".join(apart)
 
 
-def due_cells(
-    standings: Sequence[Standing], *, keep_older: bool, fresh_environment: bool
-) -> dict[str, Standing]:
+def to_run(planned: Sequence[Due], *, keep_older: bool, fresh_environment: bool) -> dict[str, Due]:
     """Return the cells to run by id; of another environment all stages are."""
     due = {}
-    for one in standings:
+    for one in planned:
         if fresh_environment and one.elsewhere:
-            due[one.cell.id] = replace(one, due=ALL, why=one.why or one.elsewhere)
-        elif one.due and not (keep_older and one.older):
+            due[one.cell.id] = replace(one, stages=ALL, why=one.why or one.elsewhere)
+        elif one.stages and not (keep_older and one.older):
             due[one.cell.id] = one
     return due
 
 
-def reasons(due: Mapping[str, Standing], standings: Sequence[Standing]) -> Iterator[str]:
+def reasons(due: Mapping[str, Due], planned: Sequence[Due]) -> Iterator[str]:
     """Say which cells run again and why, and which were measured elsewhere."""
     again: dict[str, list[str]] = {}
     elsewhere: dict[str, list[str]] = {}
-    for one in standings:
+    for one in planned:
         if one.cell.id in due:
             if due[one.cell.id].why:
                 again.setdefault(due[one.cell.id].why, []).append(one.cell.name)
         elif one.elsewhere:
             elsewhere.setdefault(one.elsewhere, []).append(one.cell.name)
     for why, names in again.items():
-        yield f"{_cells(names)} again: {why}"
+        yield f"{_named(names)} again: {why}"
     for why, names in elsewhere.items():
-        yield f"measured elsewhere: {_cells(names)} ({why}); --fresh-environment runs again"
+        yield f"measured elsewhere: {_named(names)} ({why}); --fresh-environment runs again"
 
 
-def _cells(names: Sequence[str]) -> str:
+def _named(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{len(names)} cells"
