@@ -49,7 +49,7 @@ def due_of(cell: Cell, store: Store, surroundings: Mapping[str, str]) -> Due:
         UserError: the record is of a newer moebench.
     """
     try:
-        record = store.read(cell.id)
+        record = store.check(cell.id)
     except Damaged as error:
         return Due(cell, None, ALL, str(error))
     if record is None or record.status == "failed":
