@@ -280,6 +280,14 @@ class MoEModel:
         """Name the step whose edits follow; part of the provenance of what they change."""
         self._step = step
 
+    def identify(self, sha256: str) -> None:
+        """From now on the blocks' provenance is a hash of files, not the edits made so far.
+
+        What edits say is not all that a reloaded artifact is: two with the same edits may have been
+        given other values.
+        """
+        self._keys = {index: f"{sha256}/{index}" for index in self._versions}
+
     def apply(self, edit: Edit) -> None:
         """Apply one edit.
 
