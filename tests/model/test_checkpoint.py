@@ -253,7 +253,7 @@ def test_a_checkpoint_that_changes_while_it_is_open_is_refused(
         return lm
 
     monkeypatch.setattr(opening, "_from_pretrained", meddle)
-    with pytest.raises(UserError, match="was changed while it was opened"):
+    with pytest.raises(UserError, match="was changed while it was in use"):
         open_model(str(folder))
 
 

@@ -166,6 +166,18 @@ def test_a_shard_that_changes_after_it_was_read_is_refused(parts: Path) -> None:
         version.load()
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["artifact", "base"])
+def test_a_tokenizer_that_changes_while_the_model_is_open_is_refused(
+    name: str, streaming: bool, artifact: Path
+) -> None:
+    model = open_model(str(artifact.parent / name), streaming=streaming)
+    file = artifact.parent / name / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "add_bos_token": True}))
+    with pytest.raises(UserError, match="was changed"):
+        _ = model.tokenizer
+
+
 @pytest.mark.parametrize("name", ["artifact", "base"])
 def test_a_loaded_model_does_not_change_with_its_file(
     name: str, artifact: Path, ids: Tensor

@@ -121,6 +121,7 @@ def meta_model(manifest: Manifest, *, experts: str, attention: str) -> MoEModel:
         ref=str(manifest.base.get("ref")),
         sha256=str(manifest.base.get("sha256")),
         tokenizer_source=tokenizer_source(str(folder)),
+        check=manifest.check_small,
     )
     for number, data in enumerate(manifest.edits):
         model.apply(parse(data, where=f"{folder / EDITS_FILE}, edit {number}"))

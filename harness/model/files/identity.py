@@ -61,6 +61,18 @@ def describe(ref: str, *, offline: bool = False, random: bool = False) -> ModelI
     return ModelInfo(ref=ref, family=family.model_type, sha256=sha256, label=_label(ref, folder))
 
 
+def check_unchanged(ref: str, sha256: str) -> None:
+    """Raise a UserError if a folder's files are not those that its identity was taken of.
+
+    Args:
+        ref: As for `describe`; the hub's commits do not change.
+        sha256: The identity that `describe` gave.
+    """
+    folder = folder_of(ref)
+    if folder is not None and checkpoint_sha256(folder) != sha256:
+        raise UserError(f"{ref} was changed while it was in use; run again.")
+
+
 def _structure_sha256(ref: str, config: Any) -> str:
     """Hash of the files that say what a model is made of, its weights apart."""
     folder, shipped = folder_of(ref), shipped_config(ref)

@@ -79,7 +79,7 @@ class Manifest:
             raise UserError(f"{where} lacks 'base', 'edits' or 'files'; it is no whole artifact.")
         identity = text["sha256"] if verify else uuid.uuid4().hex
         manifest = cls(folder, base, edits, digests if verify else None, identity)
-        manifest._check_small()
+        manifest.check_small()
         return manifest
 
     def check(self, file: Path) -> None:
@@ -112,16 +112,22 @@ class Manifest:
         for file in shards(self.folder):
             self.check(file)
 
-    def _check_small(self) -> None:
-        """Compare all but the weights; of these only see that none is missing or too many."""
-        for name in self.digests or ():
+    def check_small(self) -> None:
+        """Compare all but the weights; of these only see that none is missing or too many.
+
+        Raises:
+            UserError: as `read`.
+        """
+        if self.digests is None:
+            return
+        for name in self.digests:
             if not (self.folder / name).is_file():
                 raise UserError(f"{self.folder / name} is missing; {_MEND}.")
         for file in side_files(self.folder):
             if file.name != EDITS_FILE:
                 self.check(file)
         for file in self.folder.glob("*.safetensors"):
-            if self.digests is not None and file.name not in self.digests:
+            if file.name not in self.digests:
                 self.check(file)
 
 

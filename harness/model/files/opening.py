@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, first_line
 from harness.model.checkpoint import weight_files
-from harness.model.files.identity import describe, read_config, refuse_adapter_on_hub
+from harness.model.files.identity import (
+    check_unchanged,
+    describe,
+    read_config,
+    refuse_adapter_on_hub,
+)
 from harness.model.files.skeleton import _implementations, build_on_meta
 from harness.model.names import EDITS_FILE, folder_of
 from harness.model.tokenizer import tokenizer_source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from transformers import PreTrainedModel
 
@@ -45,18 +53,32 @@ def open_model(
             while they are read.
     """
     from harness.model.files.artifact import load
-    from harness.model.files.head import tell_head
     from harness.model.files.streaming import open_streamed
+
+    how: dict[str, Any] = {"device": device, "dtype": dtype}
+    how |= {"experts": experts, "attention": attention}
+    if streaming:
+        return open_streamed(ref, verify=verify, **how)
+    folder = folder_of(ref)
+    if folder is not None and (folder / EDITS_FILE).is_file():
+        return load(folder, verify=verify, **how)
+    return _open_checkpoint(ref, folder, **how)
+
+
+def _open_checkpoint(
+    ref: str,
+    folder: Path | None,
+    *,
+    dtype: torch.dtype | None,
+    device: str,
+    experts: str,
+    attention: str,
+) -> MoEModel:
+    """Load a checkpoint whole, as transformers does."""
+    from harness.model.files.head import tell_head
     from harness.model.shell import own
     from harness.model.view import MoEModel
 
-    how: dict[str, Any] = {"device": device, "dtype": dtype}
-    how |= {"experts": experts, "attention": attention, "verify": verify}
-    if streaming:
-        return open_streamed(ref, **how)
-    folder = folder_of(ref)
-    if folder is not None and (folder / EDITS_FILE).is_file():
-        return load(folder, **how)
     info = describe(ref)
     if folder is None:
         refuse_adapter_on_hub(ref)
@@ -72,9 +94,14 @@ def open_model(
     lm.to(device)  # type: ignore[arg-type]
     if lm.device.type == "cpu":
         own(lm)
-    if folder is not None and describe(ref).sha256 != info.sha256:
-        raise UserError(f"{ref} was changed while it was opened; run again.")
-    return MoEModel(lm, ref=ref, sha256=info.sha256, tokenizer_source=tokenizer_source(ref))
+    check_unchanged(ref, info.sha256)
+    return MoEModel(
+        lm,
+        ref=ref,
+        sha256=info.sha256,
+        tokenizer_source=tokenizer_source(ref),
+        check=partial(check_unchanged, ref, info.sha256),
+    )
 
 
 def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:

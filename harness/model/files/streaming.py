@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from harness.model.checkpoint import weight_files
 from harness.model.files.artifact import meta_model
 from harness.model.files.generation import read_generation
 from harness.model.files.head import settle_head
-from harness.model.files.identity import describe, read_config
+from harness.model.files.identity import check_unchanged, describe, read_config
 from harness.model.files.manifest import Manifest, stamp
 from harness.model.files.skeleton import build_on_meta
 from harness.model.files.tensors import LAYER, agree, frame_state, state
@@ -77,11 +78,13 @@ def _on_meta(
     config = read_config(ref)
     config.dtype = files.dtype = dtype or config.dtype or _own_dtype(files)
     settle_head(config, files)
+    sha256 = describe(ref).sha256
     model = MoEModel(
         build_on_meta(config, experts=experts, attention=attention),
         ref=ref,
-        sha256=describe(ref).sha256,
+        sha256=sha256,
         tokenizer_source=tokenizer_source(ref),
+        check=partial(check_unchanged, ref, sha256),
     )
     read_generation(model, folder)
     return model
