@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import DataRoot, DType, as_list, check_dtype, say, say_phase
+from harness.cli.options import DataRoot, DType, Verify, as_list, check_dtype, say, say_phase
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def compress(
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Hold only a few blocks in memory at a time.")
     ] = False,
+    verify: Verify = True,
 ) -> None:
     """Compress a model and save it as an artifact, which `moebench evaluate` and suites take.
 
@@ -87,7 +88,10 @@ def compress(
         ref=calibration, sequences=sequences, length=length, batch_size=batch_size
     )
     steps = from_file(recipe, form) if recipe else [from_options(method or "", set_ or [], form)]
-    for name, value in carry_out(model, steps, seed, protocol, data_root, out, streaming=streaming):
+    summary = carry_out(
+        model, steps, seed, protocol, data_root, out, streaming=streaming, verify=verify
+    )
+    for name, value in summary:
         typer.echo(f"{name:<12} {value}")
     say(f"Wrote {out}. Next: moebench evaluate {out}")
 
@@ -147,13 +151,19 @@ def carry_out(
     out: Path,
     *,
     streaming: bool = False,
+    verify: bool = True,
 ) -> list[tuple[str, str]]:
-    """Compress and save as a suite's cell does; return names and values that sum it up."""
+    """Compress and save as a suite's cell does; return names and values that sum it up.
+
+    Raises:
+        UserError: the artifact cannot be opened again; nothing of it is left then.
+    """
     from harness.places import cache_folder, data_root_of, prepare_environment
 
     prepare_environment([ref], data_root)
 
     from harness.measure.size import artifact_bytes
+    from harness.model.files.reopening import reopen
     from harness.plan.cells import resolve
     from harness.run.stages.compressing import Places, compress_to
     from harness.run.stages.preparing import prepare_process
@@ -168,7 +178,10 @@ def carry_out(
         places,
         say=say_phase,
         streaming=streaming,
+        verify=verify,
     )
+    say_phase("opening the artifact again")
+    reopen(out)
     for warning in compression.warnings:
         say(f"warning: {warning}")
     rows = [("edits", str(len(compression.edits)))]

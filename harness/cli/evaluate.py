@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DataRoot, DType, check_dtype, names_in, say_phase
+from harness.cli.options import DataRoot, DType, Verify, check_dtype, names_in, say_phase
 from harness.errors import unknown
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def evaluate(
     shots: Annotated[int, typer.Option(min=0, help="Few-shot examples per question.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences per forward pass.")] = 16,
     dtype: DType = "float32",
+    verify: Verify = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, with all digits.")] = False,
 ) -> None:
     """Evaluate a model, and print the numbers.
@@ -63,7 +64,7 @@ def evaluate(
         batch_size=batch_size,
         dtype=check_dtype(dtype),
     )
-    results, perplexities = numbers(model, protocol, data_root)
+    results, perplexities = numbers(model, protocol, data_root, verify=verify)
     if json:
         data = {
             "tasks": {name: result.model_dump() for name, result in results.items()},
@@ -88,7 +89,7 @@ def check_names(tasks: tuple[str, ...], perplexity: tuple[str, ...]) -> None:
 
 
 def numbers(
-    ref: str, protocol: Protocol, data_root: Path | None
+    ref: str, protocol: Protocol, data_root: Path | None, *, verify: bool = True
 ) -> tuple[dict[str, TaskResult], dict[str, PerplexityResult]]:
     """Measure the tasks and perplexities of a model as a suite's cell does."""
     from harness.places import data_root_of, prepare_environment
@@ -101,7 +102,7 @@ def numbers(
 
     prepare_process(seed=0, threads=protocol.threads)
     say_phase("loading the model")
-    model = open_stored(ref, protocol)
+    model = open_stored(ref, protocol, verify=verify)
     root = data_root_of(ref, data_root)
     tasks, _ = evaluate_tasks(model, protocol, data_root=root, say=say_phase)
     return tasks, measure_perplexities(model, protocol, data_root=root, say=say_phase)

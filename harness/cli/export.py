@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import say
+from harness.cli.options import Verify, say
 
 EXAMPLE = "Example: moebench export small --to hf --out small-hf"
 
@@ -33,6 +33,7 @@ def export(
     streaming: Annotated[
         bool, typer.Option("--streaming", help="Hold only a few blocks in memory at a time.")
     ] = False,
+    verify: Verify = True,
 ) -> None:
     """Write an artifact as a checkpoint for other libraries, and read it back.
 
@@ -45,7 +46,7 @@ def export(
 
     check_format(to)
     say("loading the artifact ...")
-    model = open_model(artifact, streaming=streaming)
+    model = open_model(artifact, streaming=streaming, verify=verify)
     say("writing, and reading back ...")
     proof = carry_out(model, out, to, dequantise=dequantise)
     typer.echo(f"{'read by':<12} {proof.reader}")

@@ -27,6 +27,13 @@ DataRoot = Annotated[
 DType = Annotated[
     str, typer.Option(metavar="|".join(DTYPES), help="Number format of the model's weights.")
 ]
+Verify = Annotated[
+    bool,
+    typer.Option(
+        "--verify/--no-verify",
+        help="Compare an artifact's files with the digests taken when it was made.",
+    ),
+]
 Out = Annotated[
     Path | None, typer.Option(metavar="FILE", help="File for the table, in place of stdout.")
 ]

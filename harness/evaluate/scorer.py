@@ -10,7 +10,8 @@ lm-eval's.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,13 +63,14 @@ class PrefixLM(HFLM):  # type: ignore[misc]
         progress: OnProgress | None = None,
         shared: bool = True,
     ) -> None:
-        super().__init__(
-            pretrained=lm,
-            tokenizer=_with_padding(tokenizer),
-            backend="causal",
-            batch_size=batch_size,
-            softmax_dtype="float32",
-        )
+        with _weights_as_they_are(lm):
+            super().__init__(
+                pretrained=lm,
+                tokenizer=_with_padding(tokenizer),
+                backend="causal",
+                batch_size=batch_size,
+                softmax_dtype="float32",
+            )
         self.shared = shared
         self.truncated = 0
         """Requests cut on the left because they exceed the model's length."""
@@ -211,6 +213,18 @@ def _additive(visible: Tensor, lm: PreTrainedModel) -> Tensor:
     hidden = ~visible.to(lm.device)
     mask = torch.zeros(hidden.shape, dtype=lm.dtype, device=lm.device)  # [n, n]
     return mask.masked_fill_(hidden, torch.finfo(lm.dtype).min)[None, None]
+
+
+@contextmanager
+def _weights_as_they_are(lm: PreTrainedModel) -> Iterator[None]:
+    """`HFLM` ties head and embedding where the configuration says so, whatever was loaded."""
+    config = lm.config
+    meant = getattr(config, "tie_word_embeddings", False)
+    config.tie_word_embeddings = False
+    try:
+        yield
+    finally:
+        config.tie_word_embeddings = meant
 
 
 def _with_padding(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:

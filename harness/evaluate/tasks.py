@@ -65,6 +65,8 @@ def evaluate_tasks(
     """
     rows: dict[str, TaskResult] = {}
     items: list[Item] = []
+    if not tasks:
+        return rows, items
     with quiet(), seeded():
         from harness.evaluate.scorer import PrefixLM
 

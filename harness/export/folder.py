@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.errors import UserError, first_line
 from harness.export.tensor_names import module_name, rest
 from harness.model.checkpoint import INDEX
+from harness.model.files.generation import write_generation
 from harness.model.files.tensors import frame_state
 from harness.model.quantized.scheme import Quantized
 from harness.model.shell import compact
@@ -51,7 +52,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_checkpoint(model: MoEModel, folder: Path, config: Any, pack: Pack | None = None) -> None:
-    """Configuration, tensors under published names, and tokenizer.
+    """Configurations, tensors under published names, and tokenizer.
 
     Args:
         model: What to write.
@@ -60,6 +61,7 @@ def write_checkpoint(model: MoEModel, folder: Path, config: Any, pack: Pack | No
         pack: How quantized matrices are stored; without it they are multiplied out.
     """
     config.save_pretrained(folder)
+    write_generation(model, folder)
     _write_shards(_parts(model, pack), folder, limit=0 if model.streamed else SHARD)
     if model.has_tokenizer:
         model.tokenizer.save_pretrained(folder)

@@ -127,7 +127,7 @@ def _by_transformers(folder: Path, options: Mapping[str, Any]) -> MoEModel:
 
 def _streamed(folder: Path, files: Files) -> MoEModel:
     """The export as a model whose blocks are read when they are compared."""
-    config: Any = read_config(str(folder))
+    config: Any = read_config(str(folder), quantized=True)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     lm = build_on_meta(config, experts="eager", attention="eager")

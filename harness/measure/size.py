@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,12 @@ import torch
 from transformers import PreTrainedModel
 
 from harness.measure.moe_layers import loaded, moe_layers
+from harness.model.checkpoint import shards
 from harness.model.layers.packed import Packed, weights
 from harness.records.record import Size
 
 if TYPE_CHECKING:
     from harness.model.view import MoEModel
-
-INDEX = "model.safetensors.index.json"
 
 
 def measure_size(
@@ -79,12 +77,9 @@ def resident_bytes(lm: PreTrainedModel) -> int:
 
 
 def artifact_bytes(folder: Path) -> int:
-    """Bytes of the safetensors files in `folder`.
+    """Bytes of the files that the weights in `folder` are read from.
 
-    Where a checkpoint has an index only the files it names count: some hub repositories hold the
-    same weights a second time in another layout.
+    Some hub repositories hold the same weights a second time in another layout, which does not
+    count.
     """
-    files = {file.name for file in folder.glob("*.safetensors")}
-    if (index := folder / INDEX).is_file():
-        files = set(json.loads(index.read_text())["weight_map"].values())
-    return sum((folder / name).stat().st_size for name in files)
+    return sum(file.stat().st_size for file in shards(folder))

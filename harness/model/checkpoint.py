@@ -1,9 +1,11 @@
-"""Checkpoint folders: what is in them, whether it is whole, and its identity."""
+"""Checkpoint folders: what transformers reads of them, whether it is whole, and its identity."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,13 @@ from safetensors import SafetensorError, safe_open
 from harness.cache.notes import file_sha256
 from harness.errors import UserError
 
+WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
+_READ = (".json", ".txt", ".model", ".jinja")
+"""Endings of what transformers reads beside weights: configurations, vocabularies, templates."""
+_TEMPLATES = "additional_chat_templates"
+_DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -37,9 +45,9 @@ def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint, each opened to see that it is whole.
 
     Raises:
-        UserError: none (pickle checkpoints are refused), a shard is missing, or one is corrupt.
+        UserError: as `shards`, or a file is corrupt.
     """
-    files = _shards(folder)
+    files = shards(folder)
     for file in files:
         try:
             with safe_open(file, framework="pt") as tensors:
@@ -49,21 +57,35 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
-def _shards(folder: Path) -> list[Path]:
-    index = folder / INDEX
-    if index.is_file():
-        names = set(read_json(index).get("weight_map", {}).values())
-        missing = sorted(name for name in names if not (folder / name).is_file())
+def shards(folder: Path) -> list[Path]:
+    """The files that transformers takes a checkpoint's weights from, in its order.
+
+    They are `model.safetensors`, or where there is none the shards that the index names; of a
+    tensor in several shards the last counts. Other safetensors files that lie beside are not read.
+
+    Raises:
+        UserError: there are none (pickles, adapters and distributed checkpoints are refused), or a
+            shard is missing.
+    """
+    refuse_other_kinds(folder)
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
+    if (folder / INDEX).is_file():
+        names = _indexed(folder / INDEX)
+        missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise UserError(
                 f"{folder}: {len(missing)} of {len(names)} shards are missing, "
                 f"the first is {missing[0]}."
             )
-        return sorted(folder / name for name in names)
-    files = sorted(folder.glob("*.safetensors"))
-    if files:
-        return files
-    pickles = [path.name for pattern in _PICKLES for path in folder.glob(pattern)]
+        return [folder / name for name in names]
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    if others:
+        raise UserError(
+            f"{folder} holds {others[0]}, but neither {WHOLE} nor {INDEX}, which say what the "
+            "weights are; copy the missing file, or give a single file that name."
+        )
+    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         raise UserError(
             f"{folder} holds a pickle checkpoint ({pickles[0]}), which can run code when loaded; "
@@ -72,10 +94,63 @@ def _shards(folder: Path) -> list[Path]:
     raise UserError(f"{folder} holds no safetensors file.")
 
 
+def _indexed(index: Path) -> list[str]:
+    """The names of the shards in an index, sorted as transformers sorts them."""
+    text = read_json(index)
+    where = text.get("weight_map")
+    if not isinstance(where, dict) or not where or "metadata" not in text:
+        raise UserError(f"{index} lacks 'weight_map' or 'metadata'; copy it again.")
+    return sorted({str(name) for name in where.values()})
+
+
+def refuse_other_kinds(folder: Path) -> None:
+    """Raise a UserError for a folder of which transformers would read more, or other files.
+
+    It puts an adapter that lies beside the weights onto them without a word, and takes distributed
+    checkpoints before all others.
+    """
+    if (folder / ADAPTER).is_file():
+        raise UserError(
+            f"{folder} holds an adapter ({ADAPTER}); merge it into the weights first "
+            "(peft's merge_and_unload), or take its files out of the folder."
+        )
+    distributed = sorted(p.name for p in folder.iterdir() if _DISTRIBUTED.fullmatch(p.name))
+    if distributed:
+        raise UserError(
+            f"{folder} holds a distributed checkpoint ({distributed[0]}); save it with "
+            "save_pretrained first."
+        )
+
+
+def side_files(folder: Path) -> list[Path]:
+    """The files beside the weights that transformers may read, sorted by name.
+
+    They are all that end in .json, .txt, .model (or .model.VERSION) and .jinja and are not hidden,
+    in the folder itself, and the chat templates in `additional_chat_templates`.
+    """
+    places = [*folder.iterdir(), *(folder / _TEMPLATES).glob("*.jinja")]
+    return sorted(
+        path
+        for path in places
+        if path.is_file()
+        and not path.name.startswith(".")
+        and (path.suffix in _READ or ".model." in path.name)
+    )
+
+
 def checkpoint_sha256(folder: Path) -> str:
-    """Identity of configuration and weights: a hash of the files' content."""
+    """Identity of a checkpoint: a hash of the names and contents of all files it is read from.
+
+    Beside the weights that `shards` gives it covers everything that `side_files` gives: the
+    configurations of model and generation, the index, an artifact's edits, and the tokenizer with
+    its vocabulary and templates. A beginning-of-sequence token that tokenizer_config.json comes to
+    ask for changes every number, and so the identity. Files' hashes are remembered.
+
+    Raises:
+        UserError: as `shards`.
+    """
     content = hashlib.sha256()
-    for file in [folder / "config.json", *_shards(folder)]:
-        content.update(file.name.encode())
+    for file in [*side_files(folder), *shards(folder)]:
+        content.update(f"{os.path.relpath(file, folder)}\0".encode())
         content.update(file_sha256(file).encode())
     return content.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,20 +23,49 @@ class Files:
     """The tensors in some safetensors files, read when asked for into memory of their own.
 
     Args:
-        files: Whole files.
+        files: Whole files; of a tensor in several the last counts.
         device: Where the tensors go.
         dtype: Of floating-point tensors; None for the files' own.
+        check: Told of each file before and after tensors are read from it; raises where it is not
+            what it should be.
     """
 
     def __init__(
-        self, files: Sequence[Path], *, device: str = "cpu", dtype: torch.dtype | None = None
+        self,
+        files: Sequence[Path],
+        *,
+        device: str = "cpu",
+        dtype: torch.dtype | None = None,
+        check: Callable[[Path], None] | None = None,
     ) -> None:
         self.device = device
         self.dtype = dtype
+        self._check = check or (lambda _file: None)
         self._where: dict[str, Path] = {}
+        self._stored_as: dict[str, str] = {}
         for file in files:
             with safe_open(file, framework="pt") as tensors:
                 self._where |= dict.fromkeys(tensors.keys(), file)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all tensors, those of the first file first."""
+        return tuple(self._where)
+
+    def forget(self, name: str) -> None:
+        """Leave a tensor out from now on."""
+        del self._where[name]
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a tensor another name from now on."""
+        self._where[new] = self._where.pop(old)
+        self._stored_as[new] = old
+
+    def tensor(self, name: str) -> Tensor:
+        """One tensor as `read` gives it."""
+        with safe_open(self._where[name], framework="pt") as opened:
+            shape = opened.get_slice(self._stored_as.get(name, name)).get_shape()
+        return self.read({name: torch.empty(shape, device="meta")})[name]
 
     def shapes(self) -> dict[str, Tensor]:
         """All tensors on the meta device."""
@@ -46,7 +75,10 @@ class Files:
                 for file in set(self._where.values())
             }
             return {
-                name: torch.empty(opened[file].get_slice(name).get_shape(), device="meta")
+                name: torch.empty(
+                    opened[file].get_slice(self._stored_as.get(name, name)).get_shape(),
+                    device="meta",
+                )
                 for name, file in self._where.items()
             }
 
@@ -64,6 +96,9 @@ class Files:
         Args:
             state: Names and shapes, as the module's `state_dict` on the meta device gives them.
             prefix: Of the names in the files.
+
+        Raises:
+            UserError: a file is not what it should be, as `check` says.
         """
         tensors: dict[str, Tensor] = {}
         with contextlib.ExitStack() as stack:
@@ -72,11 +107,14 @@ class Files:
                 for piece, place in pieces(prefix + name, like.shape, self._where):
                     file = self._where[piece]
                     if file not in opened:
+                        self._check(file)
                         opened[file] = stack.enter_context(safe_open(file, framework="pt"))
-                    tensor = opened[file].get_tensor(piece)
+                    tensor = opened[file].get_tensor(self._stored_as.get(piece, piece))
                     if name not in tensors:
                         tensors[name] = self._empty(like, tensor.dtype)
                     tensors[name][place].copy_(tensor)
+        for file in opened:
+            self._check(file)
         return tensors
 
     def _empty(self, like: Tensor, dtype: torch.dtype) -> Tensor:

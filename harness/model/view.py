@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,8 @@ class MoEModel:
         ref: What the user asked for: a reference name, a hub id or a path.
         sha256: Identity of the base's weights and configuration.
         tokenizer_source: Folder or hub id of the tokenizer; None for a model without one.
+        check: Called before and after the tokenizer is read, which may be long after the weights;
+            raises where its files have changed.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class MoEModel:
         ref: str,
         sha256: str,
         tokenizer_source: str | Path | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self.ref = ref
         self.sha256 = sha256
@@ -158,6 +161,7 @@ class MoEModel:
         self.edits: tuple[Edit, ...] = ()
         self.experts = int(getattr(lm.config, "num_experts", 0) or 0)
         self._tokenizer_source = tokenizer_source
+        self._check = check
         self._tokenizer: PreTrainedTokenizerBase | None = None
         lm.train(False)
         self._versions: dict[int, Version] = {
@@ -217,12 +221,15 @@ class MoEModel:
         """The tokenizer, loaded when first asked for.
 
         Raises:
-            UserError: the model came without one, or it cannot be read.
+            UserError: the model came without one, it cannot be read, or its files have changed
+                since the model was opened.
         """
         if self._tokenizer is None:
             from harness.model.tokenizer import load_tokenizer
 
+            self._check()
             self._tokenizer = load_tokenizer(self._tokenizer_source, self.ref)
+            self._check()
         return self._tokenizer
 
     @property
@@ -279,6 +286,14 @@ class MoEModel:
     def begin(self, step: str) -> None:
         """Name the step whose edits follow; part of the provenance of what they change."""
         self._step = step
+
+    def identify(self, sha256: str) -> None:
+        """From now on the blocks' provenance is a hash of files, not the edits made so far.
+
+        What edits say is not all that a reloaded artifact is: two with the same edits may have been
+        given other values.
+        """
+        self._keys = {index: f"{sha256}/{index}" for index in self._versions}
 
     def apply(self, edit: Edit) -> None:
         """Apply one edit.

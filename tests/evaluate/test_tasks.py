@@ -244,6 +244,13 @@ def test_a_tokenizer_without_padding_works_and_stays_as_it_was(
     assert len(bare) == len(tokenizer)
 
 
+def test_without_tasks_lm_eval_s_wrapper_is_not_built(
+    mixtral: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, root: Path
+) -> None:
+    # It would refuse this tokenizer, and ties weights.
+    assert evaluate_tasks(mixtral, _bare(tokenizer), (), data=DataRoot(root)) == ({}, [])
+
+
 def test_a_tokenizer_without_any_end_is_refused(
     mixtral: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, root: Path
 ) -> None:

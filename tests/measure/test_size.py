@@ -97,13 +97,16 @@ def test_a_dry_run_knows_all_but_the_values(compressed: Build) -> None:
     assert dry.model_dump(include=counts) == real.model_dump(include=counts)
 
 
-def test_artifact_bytes_are_those_of_the_files(tiny: Build, tmp_path: Path) -> None:
+def test_artifact_bytes_are_those_of_the_files_that_are_read(tiny: Build, tmp_path: Path) -> None:
     lm = tiny("mixtral")
-    save_file({"a": torch.zeros(10)}, tmp_path / "a.safetensors")
-    save_file({"b": torch.zeros(1000)}, tmp_path / "b.safetensors")
-    (tmp_path / "notes.txt").write_text("no weights")
-    a, b = ((tmp_path / f"{name}.safetensors").stat().st_size for name in "ab")
-    assert measure_size(lm, tmp_path).artifact_bytes == a + b
-    index = {"weight_map": {"x": "a.safetensors", "y": "a.safetensors"}}
+    sizes = {}
+    for number, name in enumerate(("a", "b", "consolidated", "model")):
+        file = tmp_path / f"{name}.safetensors"
+        save_file({name: torch.zeros(10**number)}, file)
+        sizes[name] = file.stat().st_size
+    where = {"x": "a.safetensors", "y": "b.safetensors", "z": "b.safetensors"}
+    index = {"metadata": {}, "weight_map": where}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert measure_size(lm, tmp_path).artifact_bytes == a
+    assert measure_size(lm, tmp_path).artifact_bytes == sizes["model"]
+    (tmp_path / "model.safetensors").unlink()
+    assert measure_size(lm, tmp_path).artifact_bytes == sizes["a"] + sizes["b"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import itertools
+import json
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,8 +127,15 @@ def same(one: Path, other: Path, ids: Tensor) -> None:
     assert all(torch.equal(tensors[name], others[name]) for name in tensors)
     assert {t.dtype for t in tensors.values()} == {t.dtype for t in others.values()}
     assert torch.equal(logits(ours, ids), logits(theirs, ids))
-    for name in ("config.json", "edits.json"):
+    for name in ("config.json", "generation_config.json"):
         assert (one / name).read_text() == (other / name).read_text()
+    assert manifest(one) == manifest(other)
+
+
+def manifest(folder: Path) -> dict[str, Any]:
+    """All of it but digests: of the files one model has one for all blocks, the other one each."""
+    text: dict[str, Any] = json.loads((folder / "edits.json").read_text())
+    return {name: value for name, value in text.items() if name not in ("files", "sha256")}
 
 
 # Every recipe on one family, and what reads and changes most on the others; the rest when asked.

@@ -1,8 +1,9 @@
 """Artifacts: a compressed model on disk.
 
-A folder with the base model's own `config.json`, `edits.json`, safetensors of the resulting
-weights (blocks keep the base's numbers) and the tokenizer. Loading builds the base architecture on
-the meta device, applies the edits' structure, and loads the tensors strictly.
+A folder with the base model's own configurations (of the model and of its generation), safetensors
+of the resulting weights (blocks keep the base's numbers), the tokenizer, and `edits.json`, which
+holds the edits and the digest of every other file. Loading builds the base architecture on the meta
+device, applies the edits' structure, and loads the tensors strictly.
 """
 
 from __future__ import annotations
@@ -17,21 +18,22 @@ from typing import Any
 import torch
 from huggingface_hub import save_torch_state_dict
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.errors import UserError, first_line
-from harness.model.checkpoint import INDEX, read_json, weight_files
+from harness.model.checkpoint import INDEX, weight_files
 from harness.model.edits import parse
+from harness.model.files.generation import read_generation, write_generation
 from harness.model.files.identity import read_config
+from harness.model.files.manifest import Manifest, write_manifest
 from harness.model.files.skeleton import build_on_meta
 from harness.model.files.tensors import LAYER, _parts, agree, state
 from harness.model.layers.packed import settle
 from harness.model.names import EDITS_FILE
+from harness.model.stored import Files
 from harness.model.tokenizer import tokenizer_source
 from harness.model.view import MoEModel
-
-FORMAT = 1
 
 
 def save(
@@ -76,20 +78,20 @@ def _write(
 ) -> None:
     folder.mkdir()
     model.config.save_pretrained(folder)
-    text = {
-        "format": FORMAT,
-        "base": {"ref": model.ref, "sha256": model.sha256},
-        "recipe": list(recipe),
-        "calibration": list(calibration),
-        "edits": [edit.data() for edit in model.edits],
-    }
-    (folder / EDITS_FILE).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
+    write_generation(model, folder)
     if model.streamed:
         _write_parts(model, folder)
     else:
         save_torch_state_dict(state(model), str(folder))
     if model.has_tokenizer:
         model.tokenizer.save_pretrained(folder)
+    text = {
+        "base": {"ref": model.ref, "sha256": model.sha256},
+        "recipe": list(recipe),
+        "calibration": list(calibration),
+        "edits": [edit.data() for edit in model.edits],
+    }
+    write_manifest(folder, text)
 
 
 def _write_parts(model: MoEModel, folder: Path) -> None:
@@ -106,30 +108,25 @@ def _write_parts(model: MoEModel, folder: Path) -> None:
     (folder / INDEX).write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
 
 
-def meta_model(folder: Path, *, experts: str, attention: str) -> MoEModel:
+def meta_model(manifest: Manifest, *, experts: str, attention: str) -> MoEModel:
     """An artifact's structure on the meta device.
 
     Raises:
-        UserError: `edits.json` or `config.json` is missing, corrupt or of a newer format.
+        UserError: an edit is not known or does not fit, or `config.json` is corrupt.
     """
-    where = folder / EDITS_FILE
-    text = read_json(where)
-    if text.get("format") != FORMAT:
-        raise UserError(
-            f"{where}: format {text.get('format')!r} is not {FORMAT}; upgrade moebench."
-        )
-    base, edits = text.get("base"), text.get("edits")
-    if not isinstance(base, dict) or not isinstance(edits, list):
-        raise UserError(f"{where} lacks 'base' or 'edits'; it is not a whole artifact.")
+    folder = manifest.folder
     lm = build_on_meta(read_config(str(folder)), experts=experts, attention=attention)
     model = MoEModel(
         lm,
-        ref=str(base.get("ref")),
-        sha256=str(base.get("sha256")),
+        ref=str(manifest.base.get("ref")),
+        sha256=str(manifest.base.get("sha256")),
         tokenizer_source=tokenizer_source(str(folder)),
+        check=manifest.check_small,
     )
-    for number, data in enumerate(edits):
-        model.apply(parse(data, where=f"{where}, edit {number}"))
+    for number, data in enumerate(manifest.edits):
+        model.apply(parse(data, where=f"{folder / EDITS_FILE}, edit {number}"))
+    model.identify(manifest.identity)
+    read_generation(model, folder)
     return model
 
 
@@ -140,23 +137,28 @@ def load(
     dtype: torch.dtype | None = None,
     experts: str = "grouped_mm",
     attention: str = "sdpa",
+    verify: bool = True,
 ) -> MoEModel:
     """Load an artifact.
 
+    Args:
+        folder: The artifact's.
+        device: Where to.
+        dtype: None for the artifact's own.
+        experts: transformers' experts implementation.
+        attention: transformers' attention implementation.
+        verify: Refuse files that are not those that were saved.
+
     Raises:
-        UserError: a file is missing, truncated or corrupt, or tensors and edits do not agree.
+        UserError: a file is missing, truncated, corrupt or not the one that was saved, or tensors
+            and edits do not agree.
     """
-    files = weight_files(folder)
-    model = meta_model(folder, experts=experts, attention=attention)
-    tensors: dict[str, Tensor] = {}
-    for file in files:
-        tensors |= load_file(file, device=device)
-    if dtype is not None:
-        tensors = {
-            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
-            for name, tensor in tensors.items()
-        }
-    _fill(model, tensors, folder)
+    manifest = Manifest.read(folder, verify=verify)
+    files = Files(weight_files(folder), device=device, dtype=dtype, check=manifest.check)
+    manifest.check_all()
+    model = meta_model(manifest, experts=experts, attention=attention)
+    agree(state(model), files.shapes(), folder)
+    _fill(model, files.read(state(model)), folder)
     for module in (model.frame, *(model.layer(index) for index in model.numbers)):
         module.to(device)  # buffers, which are in no file
         settle(module)
@@ -164,8 +166,6 @@ def load(
 
 
 def _fill(model: MoEModel, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    expected = state(model)
-    agree(expected, tensors, folder)
     frame = {name: tensor for name, tensor in tensors.items() if not name.startswith(LAYER)}
     model.frame.load_state_dict(frame, assign=True, strict=False)
     model.frame.tie_weights()

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, first_line, unknown
-from harness.model.checkpoint import checkpoint_sha256, read_json
+from harness.model.checkpoint import (
+    ADAPTER,
+    WHOLE,
+    checkpoint_sha256,
+    read_json,
+    refuse_other_kinds,
+)
 from harness.model.families.shipped import config_file
 from harness.model.names import EDITS_FILE, folder_of
 from harness.records.record import ModelInfo
@@ -55,6 +61,18 @@ def describe(ref: str, *, offline: bool = False, random: bool = False) -> ModelI
     return ModelInfo(ref=ref, family=family.model_type, sha256=sha256, label=_label(ref, folder))
 
 
+def check_unchanged(ref: str, sha256: str) -> None:
+    """Raise a UserError if a folder's files are not those that its identity was taken of.
+
+    Args:
+        ref: As for `describe`; the hub's commits do not change.
+        sha256: The identity that `describe` gave.
+    """
+    folder = folder_of(ref)
+    if folder is not None and checkpoint_sha256(folder) != sha256:
+        raise UserError(f"{ref} was changed while it was in use; run again.")
+
+
 def _structure_sha256(ref: str, config: Any) -> str:
     """Hash of the files that say what a model is made of, its weights apart."""
     folder, shipped = folder_of(ref), shipped_config(ref)
@@ -77,11 +95,17 @@ def _label(ref: str, folder: Path | None) -> str:
     return folder.resolve().name
 
 
-def read_config(ref: str, *, offline: bool = False) -> Any:
+def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> Any:
     """The transformers configuration; `offline` as for `describe`.
 
+    Args:
+        ref: As for `describe`.
+        offline: As for `describe`.
+        quantized: Take the configuration of weights that another library has quantized, too.
+
     Raises:
-        UserError: it is missing, corrupt, of an unknown family, or cannot be fetched.
+        UserError: it is missing, corrupt, of an unknown family or cannot be fetched, or the weights
+            are not all that transformers would load, or not where they usually are.
     """
     from transformers import AutoConfig
 
@@ -92,14 +116,42 @@ def read_config(ref: str, *, offline: bool = False) -> Any:
     folder = folder_of(ref)
     here = folder or (shipped_config(ref) if offline else None)
     if folder is not None:
+        refuse_other_kinds(folder)
         model_type = read_json(folder / "config.json").get("model_type")
         if model_type not in FAMILIES:
             raise unknown("model family", str(model_type), FAMILIES, where=f"{folder}/config.json")
     try:
-        return AutoConfig.from_pretrained(
+        config = AutoConfig.from_pretrained(
             here or ref, trust_remote_code=False, local_files_only=here is not None
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"the configuration of {ref} cannot be read: {first_line(error)}."
         ) from error
+    _refuse_other_weights(config, ref, quantized=quantized)
+    return config
+
+
+def _refuse_other_weights(config: Any, ref: str, *, quantized: bool) -> None:
+    if getattr(config, "transformers_weights", None) is not None:
+        raise UserError(
+            f"the configuration of {ref} names its weights itself (transformers_weights); give "
+            f"that file the name {WHOLE} and take the field out."
+        )
+    settings = getattr(config, "quantization_config", None)
+    if settings is not None and not quantized:
+        how = settings.get("quant_method") if isinstance(settings, dict) else None
+        raise UserError(
+            f"{ref} is quantized already ({how or 'quantization_config in config.json'}); take the "
+            "checkpoint that it was made from, or an artifact."
+        )
+
+
+def refuse_adapter_on_hub(ref: str) -> None:
+    """Raise a UserError if the hub has an adapter beside a model, which transformers would load."""
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    if find_adapter_config_file(ref) is not None:
+        raise UserError(
+            f"{ref} holds an adapter ({ADAPTER}); merge it into the weights first, in a folder."
+        )

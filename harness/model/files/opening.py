@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, first_line
 from harness.model.checkpoint import weight_files
-from harness.model.files.identity import describe, read_config
+from harness.model.files.identity import (
+    check_unchanged,
+    describe,
+    read_config,
+    refuse_adapter_on_hub,
+)
 from harness.model.files.skeleton import _implementations, build_on_meta
 from harness.model.names import EDITS_FILE, folder_of
 from harness.model.tokenizer import tokenizer_source
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
     from transformers import PreTrainedModel
 
@@ -26,6 +34,7 @@ def open_model(
     experts: str = "grouped_mm",
     attention: str = "sdpa",
     streaming: bool = False,
+    verify: bool = True,
 ) -> MoEModel:
     """Load a model.
 
@@ -37,21 +46,43 @@ def open_model(
         attention: transformers' attention implementation.
         streaming: Load a block when it is asked for, and hold only a few: for what does not fit
             into memory. All but `MoEModel.lm` is there, and equal to the bit.
+        verify: Refuse an artifact with a file that is not the one that was saved.
 
     Raises:
-        UserError: the model is not there, not whole, or not of a known family.
+        UserError: the model is not there, not whole, not of a known family, or its files change
+            while they are read.
     """
     from harness.model.files.artifact import load
     from harness.model.files.streaming import open_streamed
-    from harness.model.view import MoEModel
 
+    how: dict[str, Any] = {"device": device, "dtype": dtype}
+    how |= {"experts": experts, "attention": attention}
     if streaming:
-        return open_streamed(ref, device=device, dtype=dtype, experts=experts, attention=attention)
+        return open_streamed(ref, verify=verify, **how)
     folder = folder_of(ref)
     if folder is not None and (folder / EDITS_FILE).is_file():
-        return load(folder, device=device, dtype=dtype, experts=experts, attention=attention)
+        return load(folder, verify=verify, **how)
+    return _open_checkpoint(ref, folder, **how)
+
+
+def _open_checkpoint(
+    ref: str,
+    folder: Path | None,
+    *,
+    dtype: torch.dtype | None,
+    device: str,
+    experts: str,
+    attention: str,
+) -> MoEModel:
+    """Load a checkpoint whole, as transformers does."""
+    from harness.model.files.head import tell_head
+    from harness.model.shell import own
+    from harness.model.view import MoEModel
+
     info = describe(ref)
-    if folder is not None:
+    if folder is None:
+        refuse_adapter_on_hub(ref)
+    else:
         weight_files(folder)
     lm = _from_pretrained(
         str(folder or ref),
@@ -59,8 +90,18 @@ def open_model(
         dtype=dtype or "auto",
         **_implementations(info.family, experts, attention),
     )
+    tell_head(lm)
     lm.to(device)  # type: ignore[arg-type]
-    return MoEModel(lm, ref=ref, sha256=info.sha256, tokenizer_source=tokenizer_source(ref))
+    if lm.device.type == "cpu":
+        own(lm)
+    check_unchanged(ref, info.sha256)
+    return MoEModel(
+        lm,
+        ref=ref,
+        sha256=info.sha256,
+        tokenizer_source=tokenizer_source(ref),
+        check=partial(check_unchanged, ref, info.sha256),
+    )
 
 
 def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
@@ -78,7 +119,7 @@ def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise UserError(f"{source} cannot be loaded: {first_line(error)}.") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(str(key) for key in report.get(kind) or ())
@@ -90,19 +131,29 @@ def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
     return lm
 
 
-def open_meta(ref: str, *, experts: str = "grouped_mm", attention: str = "sdpa") -> MoEModel:
+def open_meta(
+    ref: str, *, experts: str = "grouped_mm", attention: str = "sdpa", verify: bool = True
+) -> MoEModel:
     """The model on the meta device, edits of an artifact applied: what a dry run compresses.
 
-    A known hub id is opened from its shipped configuration, without network.
+    A known hub id is opened from its shipped configuration, without network. Of a folder's weights
+    only the head and the embedding are read, where its configuration ties what may stand apart.
 
     Raises:
-        UserError: as `describe`.
+        UserError: as `describe`, or a file of an artifact is not the one that was saved.
     """
     from harness.model.files.artifact import meta_model
+    from harness.model.files.head import settle_head
+    from harness.model.files.manifest import Manifest
+    from harness.model.stored import Files
     from harness.model.view import MoEModel
 
     folder = folder_of(ref)
     if folder is not None and (folder / EDITS_FILE).is_file():
-        return meta_model(folder, experts=experts, attention=attention)
-    lm = build_on_meta(read_config(ref, offline=True), experts=experts, attention=attention)
+        manifest = Manifest.read(folder, verify=verify)
+        return meta_model(manifest, experts=experts, attention=attention)
+    config = read_config(ref, offline=True)
+    if folder is not None and any(folder.glob("*.safetensors")):
+        settle_head(config, Files(weight_files(folder)))
+    lm = build_on_meta(config, experts=experts, attention=attention)
     return MoEModel(lm, ref=ref, sha256=f"meta/{ref}", tokenizer_source=tokenizer_source(ref))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +12,10 @@ import torch
 from harness.errors import UserError
 from harness.model.checkpoint import weight_files
 from harness.model.files.artifact import meta_model
-from harness.model.files.identity import describe, read_config
+from harness.model.files.generation import read_generation
+from harness.model.files.head import settle_head
+from harness.model.files.identity import check_unchanged, describe, read_config
+from harness.model.files.manifest import Manifest, stamp
 from harness.model.files.skeleton import build_on_meta
 from harness.model.files.tensors import LAYER, agree, frame_state, state
 from harness.model.names import EDITS_FILE, folder_of
@@ -23,22 +28,35 @@ _NOT_NEEDED = (r"rotary_emb\.inv_freq$",)
 
 
 def open_streamed(
-    ref: str, *, dtype: torch.dtype | None, device: str, experts: str, attention: str
+    ref: str,
+    *,
+    dtype: torch.dtype | None,
+    device: str,
+    experts: str,
+    attention: str,
+    verify: bool = True,
 ) -> MoEModel:
     """As `open_model` with `streaming`; of a hub id, the whole checkpoint is downloaded.
 
     Raises:
-        UserError: the model is not there, not whole, or not of a known family.
+        UserError: the model is not there, not whole, or not of a known family. A file of an
+            artifact that is not the one that was saved is named when it is first read.
     """
     folder = folder_of(ref) or _downloaded(ref)
     if (folder / EDITS_FILE).is_file():
-        model = meta_model(folder, experts=experts, attention=attention)
-        what = "tensors and edits"
+        manifest = Manifest.read(folder, verify=verify)
+        files = Files(weight_files(folder), device=device, dtype=dtype, check=manifest.check)
+        model = meta_model(manifest, experts=experts, attention=attention)
+        try:
+            agree(state(model), files.shapes(), folder)
+        except UserError:
+            manifest.check_all()  # a damaged file is named, if that is why
+            raise
     else:
-        model = _on_meta(ref, dtype, experts=experts, attention=attention)
-        what = "tensors and configuration"
-    files = Files(weight_files(folder), device=device, dtype=dtype)
-    _check(model, files, folder, what)
+        held = weight_files(folder)
+        files = Files(held, device=device, check=_Unchanged(held))
+        model = _on_meta(ref, folder, files, dtype, experts=experts, attention=attention)
+        _check(model, files, folder)
     model.frame.load_state_dict(files.read(frame_state(model)), assign=True, strict=False)
     model.frame.tie_weights()
     model.frame.to(device)  # type: ignore[arg-type]
@@ -47,29 +65,58 @@ def open_streamed(
     return model
 
 
-def _on_meta(ref: str, dtype: torch.dtype | None, *, experts: str, attention: str) -> MoEModel:
+def _on_meta(
+    ref: str,
+    folder: Path,
+    files: Files,
+    dtype: torch.dtype | None,
+    *,
+    experts: str,
+    attention: str,
+) -> MoEModel:
+    """A checkpoint's structure on the meta device; the files' number format becomes the model's."""
     config = read_config(ref)
-    config.dtype = dtype or config.dtype
-    return MoEModel(
+    config.dtype = files.dtype = dtype or config.dtype or _own_dtype(files)
+    settle_head(config, files)
+    sha256 = describe(ref).sha256
+    model = MoEModel(
         build_on_meta(config, experts=experts, attention=attention),
         ref=ref,
-        sha256=describe(ref).sha256,
+        sha256=sha256,
         tokenizer_source=tokenizer_source(ref),
+        check=partial(check_unchanged, ref, sha256),
     )
+    read_generation(model, folder)
+    return model
 
 
-def _check(model: MoEModel, files: Files, folder: Path, what: str) -> None:
+class _Unchanged:
+    """Refuses files that have changed since the model was opened and got its identity."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._stamps = {file: stamp(file) for file in files}
+
+    def __call__(self, file: Path) -> None:
+        if stamp(file) != self._stamps[file]:
+            raise UserError(f"{file} was changed while the model was open; run again.")
+
+
+def _own_dtype(files: Files) -> torch.dtype | None:
+    """The number format in which transformers loads what no configuration gives one for."""
+    tensors = (files.tensor(name) for name in files.names)
+    return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
+
+
+def _check(model: MoEModel, files: Files, folder: Path) -> None:
     """Compare names and shapes of all tensors with the files' headers, before anything runs."""
     expected = files.expected(state(model))
     ignored = [*_NOT_NEEDED, *(model.frame._keys_to_ignore_on_load_unexpected or ())]
-    if model.config.tie_word_embeddings:
-        ignored.append(r"^lm_head\.weight$")
     held = {
         name: tensor
         for name, tensor in files.shapes().items()
         if name in expected or not any(re.search(pattern, name) for pattern in ignored)
     }
-    agree(expected, held, folder, what=what)
+    agree(expected, held, folder, what="tensors and configuration")
 
 
 def _downloaded(ref: str) -> Path:

@@ -53,6 +53,7 @@ def compress_to(
     *,
     say: Say,
     streaming: bool = False,
+    verify: bool = True,
 ) -> Compression:
     """Carry steps out on a model and save the artifact. Nothing stays in memory.
 
@@ -64,6 +65,7 @@ def compress_to(
         places: The data and the cache.
         say: Told what is being done.
         streaming: Hold only a few blocks in memory; the result is the same to the bit.
+        verify: If the model is an artifact, refuse files that are not those that were saved.
 
     Raises:
         Refused: a step cannot be carried out.
@@ -72,7 +74,7 @@ def compress_to(
     from harness.model.files import artifact
 
     say("loading the model")
-    model = open_stored(ref, protocol, streaming=streaming)
+    model = open_stored(ref, protocol, streaming=streaming, verify=verify)
     compression = run_steps(model, steps, places, say=say)
     say("saving the artifact")
     artifact.save(

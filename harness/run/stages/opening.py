@@ -9,13 +9,16 @@ if TYPE_CHECKING:
     from harness.records.protocol import Protocol
 
 
-def open_stored(ref: str, protocol: Protocol, *, streaming: bool = False) -> MoEModel:
+def open_stored(
+    ref: str, protocol: Protocol, *, streaming: bool = False, verify: bool = True
+) -> MoEModel:
     """Open a model from its files, as the protocol runs it.
 
     Args:
         ref: Reference name, folder, artifact or hub id.
         protocol: Names the number format and the implementations.
         streaming: Hold only a few blocks in memory; the weights are the same to the bit.
+        verify: Refuse an artifact with a file that is not the one that was saved.
 
     Raises:
         UserError: the model is not there, not whole, or not of a known family.
@@ -31,6 +34,7 @@ def open_stored(ref: str, protocol: Protocol, *, streaming: bool = False) -> MoE
         experts=protocol.experts_implementation,
         attention=protocol.attention_implementation,
         streaming=streaming,
+        verify=verify,
     )
 
 

@@ -21,6 +21,7 @@ class StoredModels(Models):
     def compress(self) -> Compression:
         """Carry the steps out and save the artifact, the baseline's too, which has no steps."""
         cell = self.job.cell
+        self._check_unchanged()
         places = Places(self.job.data_root, self.job.cache)
         return compress_to(
             self.folder, cell.model.ref, cell.steps, cell.protocol, places, say=self.say
@@ -38,7 +39,14 @@ class StoredModels(Models):
 
     def base_model(self, beside: MoEModel) -> MoEModel:
         """Load the base model from its own files."""
+        self._check_unchanged()
         return open_stored(self.job.cell.model.ref, self.job.cell.protocol)
+
+    def _check_unchanged(self) -> None:
+        """Raise a UserError if the base model is not the one that the run was planned with."""
+        from harness.model.files.identity import check_unchanged
+
+        check_unchanged(self.job.cell.model.ref, self.job.cell.model.sha256)
 
     def size(self, compressed: MoEModel) -> Size:
         """Count parameters, those that are not zero, and the artifact's bytes."""
