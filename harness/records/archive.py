@@ -97,7 +97,7 @@ class Archive:
             for line in _lines(self.items_path):
                 if told := _ITEM.fullmatch(line.text):
                     cell = told[1].decode(errors="replace")
-                    archived.lines[cell].append(Line(told[2], line.where))
+                    archived.lines[cell].append(Line(told[2], line.path, line.number))
                 else:
                     why = "it is not JSON, or is cut short"
                     archived.nameless.append(damaged(line.where, why, AGAIN))
@@ -191,4 +191,4 @@ def _lines(path: Path) -> Iterator[Line]:
     if not data:
         raise damaged(path, "it is empty", AGAIN)
     for number, line in enumerate(data.splitlines(), 1):
-        yield Line(line, f"{path}:{number}")
+        yield Line(line, path, number)

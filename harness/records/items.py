@@ -18,8 +18,13 @@ class Line(NamedTuple):
     """The JSON of one item, and where it stands."""
 
     text: bytes
-    where: str
-    """File and number of the line, with which a sentence begins."""
+    path: Path
+    number: int
+
+    @property
+    def where(self) -> str:
+        """File and number, with which a sentence begins."""
+        return f"{self.path}:{self.number}"
 
 
 def lines_of(items: Iterable[Item]) -> list[bytes]:

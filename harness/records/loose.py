@@ -74,4 +74,4 @@ def _lines(path: Path) -> list[Line]:
         lines = gzip.decompress(path.read_bytes()).splitlines()
     except (OSError, EOFError, zlib.error):
         raise damaged(path, "it cannot be unpacked to its end", AGAIN) from None
-    return [Line(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return [Line(line, path, number) for number, line in enumerate(lines, 1)]
