@@ -120,7 +120,7 @@ class _Reading:
             root, _, rest = chain.partition(".")
             for target in inner.get(root, ()):
                 uses.add(_join(target, rest))
-            if root not in inner:
+            if root in self.groups or (root in self.imports and root not in inner):
                 uses.add(chain)
             for target in (*inner.get(root, ()), *self.imports.get(root, ())):
                 meanings.add(f"{root}={target}")

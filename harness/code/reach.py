@@ -37,7 +37,8 @@ class Reach:
 
     def __init__(self, library: Library | None = None) -> None:
         self.library = library or Library()
-        self._closures: dict[tuple[Place, str], frozenset[Place]] = {}
+        self._walks: dict[str, _Walk] = {}
+        self._closures: dict[Place, frozenset[Place]] = {}
 
     def code(
         self, *entries: tuple[str, str], alone: Sequence[tuple[str, str]] = ()
@@ -69,20 +70,23 @@ class Reach:
         return self.library.file(module).name if module.startswith(FROM_FILE) else module
 
     def _closure(self, entry: Place) -> frozenset[Place]:
-        own = entry.module.partition(".")[0]
-        key = (entry, own)
-        if key not in self._closures:
-            self._closures[key] = frozenset(_Walk(self.library, own).places(entry))
-        return self._closures[key]
+        if entry not in self._closures:
+            top = entry.module.partition(".")[0]
+            own = top if is_library(top) else ""
+            walk = self._walks.setdefault(own, _Walk(self.library, own))
+            self._closures[entry] = frozenset(walk.places(entry))
+        return self._closures[entry]
 
 
 class _Walk:
-    """A walk from one definition."""
+    """Walks from definitions of one package."""
 
     def __init__(self, library: Library, own: str) -> None:
         self.library = library
         self.own = own
-        """The package of the entry, which is followed even where it is installed."""
+        """The package of the entries where it is an installed one, which is then followed."""
+        self.steps: dict[Place, tuple[Place, ...]] = {}
+        self.followed: dict[str, bool] = {}
 
     def places(self, entry: Place) -> set[Place]:
         self.library.outline(entry.module)  # or it says that there is none
@@ -95,10 +99,16 @@ class _Walk:
             reached.add(place)
             if place.name != EFFECTS:
                 waiting += self._effects(place.module)
-            definition = self.library.definition(place.module, place.name)
-            for use in definition.uses:
-                waiting += self._used(place.module, use)
+            waiting += self._steps(place)
         return reached
+
+    def _steps(self, place: Place) -> tuple[Place, ...]:
+        """The places that a definition leads to."""
+        if place not in self.steps:
+            uses = self.library.definition(place.module, place.name).uses
+            targets = (target for use in uses for target in self._used(place.module, use))
+            self.steps[place] = tuple(dict.fromkeys(targets))
+        return self.steps[place]
 
     def _effects(self, module: str) -> Iterator[Place]:
         """The effects of a module and of the packages around it."""
@@ -152,10 +162,11 @@ class _Walk:
             yield from self._targets(module, WHOLE, seen=seen)
 
     def _follows(self, module: str) -> bool:
-        if any(module == room or module.startswith(f"{room}.") for room in SILENT):
-            return False
-        top = module.partition(".")[0]
-        return top == self.own or not is_library(top)
+        if module not in self.followed:
+            top = module.partition(".")[0]
+            silent = any(f"{module}.".startswith(f"{room}.") for room in SILENT)
+            self.followed[module] = not silent and (top == self.own or not is_library(top))
+        return self.followed[module]
 
 
 def code_sha256(*entries: tuple[str, str]) -> str:

@@ -12,6 +12,7 @@ A damaged line costs its cell alone; a file that cannot be unpacked costs all of
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 import zlib
 from collections import defaultdict
@@ -21,7 +22,10 @@ from functools import cached_property
 from itertools import zip_longest
 from pathlib import Path
 
+from harness.cache import sealed
+from harness.cache.notes import file_sha256
 from harness.errors import UserError
+from harness.places import cache_folder
 from harness.records.items import Line, check_lines
 from harness.records.reading import Damaged, damaged, parse_record, record_text
 from harness.records.record import UNKNOWN, Record
@@ -104,6 +108,28 @@ class Archive:
         except Damaged as error:
             archived.ruin = error
         return archived
+
+    @cached_property
+    def checked(self) -> frozenset[str]:
+        """The cells whose items were found to be what was written, remembered for these two files.
+
+        Raises:
+            UserError: a record is of a newer moebench.
+        """
+        files = file_sha256(self.records_path) + file_sha256(self.items_path)
+        note = cache_folder() / "archives" / hashlib.sha256(files.encode()).hexdigest()
+        known = sealed.read(note)
+        if known is None:
+            known = [cell for cell, record in self.records.whole.items() if self._is_whole(record)]
+            sealed.write(note, known)
+        return frozenset(known)
+
+    def _is_whole(self, record: Record) -> bool:
+        try:
+            self.lines(record)
+        except Damaged:
+            return False
+        return True
 
     def read(self, cell: str) -> Record | None:
         """Return the archived record of a cell, or None when it has none.

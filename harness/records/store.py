@@ -178,7 +178,11 @@ class Store:
             UserError: as `read`, and Damaged where the items are not what was written.
         """
         record = self.read(cell)
-        if record is not None and (self.loose.has(cell) or self.archived.items_path.exists()):
+        if record is None:
+            return None
+        if self.loose.has(cell) or (
+            self.archived.items_path.exists() and cell not in self.archived.checked
+        ):
             self.lines(cell)
         return record
 
