@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.cache import sealed
 from harness.cache.notes import file_sha256, settled, stamp
 from harness.code.modules import Unreadable, file_of
-from harness.code.outline import Definition, Outline, as_json, from_json, outline
+from harness.code.outline import Definition, Outline, as_json, from_json, outline, outline_of
 from harness.places import cache_folder
 
-_READERS = ("modules.py", "outline.py", "syntax.py")
+_READERS = ("modules.py", "names.py", "outline.py", "syntax.py")
 """Files whose change makes all that is remembered void."""
 
 
 class Library:
-    """Modules by name, each read at most once."""
+    """Modules by name, each read at most once.
 
-    def __init__(self) -> None:
+    Args:
+        texts: Texts of modules that count instead of what their files hold.
+    """
+
+    def __init__(self, texts: Mapping[str, bytes] | None = None) -> None:
+        self._texts = texts or {}
         self._files: dict[str, Path | None] = {}
         self._outlines: dict[str, Outline] = {}
         self._digests: dict[tuple[str, str], str] = {}
@@ -88,6 +94,8 @@ class Library:
         return file
 
     def _read(self, module: str, file: Path) -> Outline:
+        if module in self._texts:
+            return outline_of(self._texts[module], file, module)
         facts = _stamp(file)
         key = f"{module} {file}"
         before = self._remembered.get(key)

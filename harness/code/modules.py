@@ -61,17 +61,30 @@ def is_library(top: str) -> bool:
         return False
     if top in sys.stdlib_module_names:
         return True
+    places = _places(top)
+    return not places or any(_INSTALLED & set(place.parts) for place in places)
+
+
+def _places(top: str) -> list[Path]:
+    """The file of a module; of a package without one its folders."""
     try:
-        file = file_of(top)
+        return [file_of(top)]
     except Unreadable:
-        return True
-    return bool(_INSTALLED & set(file.parts))
+        spec = _spec(top)
+        return [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
 
 
 def origin(statement: ast.ImportFrom, module: str, file: Path) -> str:
     """Return the module that a statement in `module` imports from."""
-    if not statement.level:
-        return statement.module or ""
+    return absolute("." * statement.level + (statement.module or ""), module, file)
+
+
+def absolute(name: str, module: str, file: Path) -> str:
+    """Return the full name of a module that `module` names, with dots before it where relative."""
+    inner = name.lstrip(".")
+    level = len(name) - len(inner)
+    if not level:
+        return inner
     parts = module.split(".")
-    up = statement.level - (file.name == "__init__.py")
-    return ".".join(filter(None, [*parts[: len(parts) - up], statement.module]))
+    up = level - (file.name == "__init__.py")
+    return ".".join(filter(None, [*parts[: len(parts) - up], inner]))

@@ -5,20 +5,20 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.code.modules import Unreadable, is_library, origin
+from harness.code import names
+from harness.code.modules import OURS, Unreadable, is_library
 from harness.code.syntax import digest, is_silent
 
 EFFECTS = ""
 """Name of the definition that holds all statements which act when the module is imported."""
 WHOLE = "*"
-"""Name that stands for all definitions of a module."""
+"""Name that stands for all that a module gives."""
 _FILE = re.compile(r"[\w-][\w./-]*\.\w+")
-_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,21 @@ def outline(file: Path, module: str) -> Outline:
         Unreadable: the file is not there, or is no Python.
     """
     try:
-        tree = ast.parse(file.read_bytes())
-    except (OSError, SyntaxError, ValueError) as error:
+        text = file.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"{file} cannot be read") from error
+    return outline_of(text, file, module)
+
+
+def outline_of(text: bytes, file: Path, module: str) -> Outline:
+    """Read a module whose text is at hand.
+
+    Raises:
+        Unreadable: it is no Python.
+    """
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError) as error:
         raise Unreadable(f"{file} cannot be read") from error
     return _Reading(file, module).read(tree)
 
@@ -86,51 +99,78 @@ class _Reading:
     groups: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imports: dict[str, list[str]] = field(default_factory=dict)
     shown: dict[str, list[str]] = field(default_factory=dict)
+    by_text: bool = False
+    """True where the module imports other modules that strings name."""
+    hooked: bool = False
+    """True where a class of the module hears of the classes that are made of it."""
 
     def read(self, tree: ast.Module) -> Outline:
+        every = list(ast.walk(tree))
+        self.by_text = any(map(names.is_importer, every))
+        self.hooked = any(map(_is_hook, every))
+        for statement in tree.body:
+            if names.is_for_types(statement):
+                _bind(self.shown, self.imported(ast.walk(statement)))
+            else:
+                _bind(self.imports, self.imported(names.outside_functions(statement)))
         for statement in tree.body:
             self.sort(statement)
         definitions = {name: self.definition(nodes) for name, nodes in self.groups.items()}
-        if self.file.name != "__init__.py":  # whose imports are there for others
-            named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-            self.add_unused(definitions, named | set(_strings(tree)))
-        return Outline(definitions, _sorted(self.imports), _sorted(self.shown))
+        return Outline(definitions, self.imports, self.shown)
 
     def sort(self, statement: ast.stmt) -> None:
         """Put a statement of the module's top to the names that it binds."""
-        if _is_for_types(statement):
-            _bind(self.shown, _imports(ast.walk(statement), self.module, self.file))
+        if is_silent(statement) or names.is_for_types(statement):
             return
-        _bind(self.imports, _imports(_outside_functions(statement), self.module, self.file))
-        if is_silent(statement):
-            return
-        names = list(_bound(statement))
-        if self.acts(statement) or not names or "_" in names:
-            names.append(EFFECTS)
-        for name in names:
+        bound = list(names.bound(statement))
+        if self.acts(statement) or not bound or "_" in bound:
+            bound.append(EFFECTS)
+        for name in bound:
             self.groups.setdefault(name, []).append(statement)
+
+    def imported(self, nodes: Iterable[ast.AST]) -> Iterable[tuple[str, str]]:
+        """Names that imports among some nodes bind, and what each stands for."""
+        return names.imports(nodes, self.module, self.file)
 
     def definition(self, nodes: Sequence[ast.stmt]) -> Definition:
         inner: dict[str, list[str]] = {}
         for node in nodes:
-            _bind(inner, _imports(ast.walk(node), self.module, self.file))
-        chains = sorted({chain for node in nodes for chain in _chains(node)})
+            _bind(inner, self.imported(ast.walk(node)))
+        chains = sorted({chain for node in nodes for chain in names.chains(node)})
         uses, meanings = set(), set()
         for chain in chains:
             root, _, rest = chain.partition(".")
             for target in inner.get(root, ()):
                 uses.add(_join(target, rest))
-            if root in self.groups or (root in self.imports and root not in inner):
+            if self.is_of_module(root, inner):
                 uses.add(chain)
-            for target in (*inner.get(root, ()), *self.imports.get(root, ())):
-                meanings.add(f"{root}={target}")
+            targets = dict.fromkeys((*inner.get(root, ()), *self.imports.get(root, ())))
+            if targets:
+                meanings.add(f"{root}={' or '.join(targets)}")
         roots = {chain.partition(".")[0] for chain in chains}
         for name in inner.keys() - roots:  # imported for what importing it does
             uses.update(_join(target, "") for target in inner[name])
-        constants = {c for node in nodes for c in _strings(node) if _FILE.fullmatch(c)}
+        if self.by_text:
+            for node in nodes:
+                for other in names.imported_by_text(node, self.module, self.file):
+                    uses.add(_join(f"{other}:", ""))
+        files = {text for node in nodes for text in names.strings(node) if _FILE.fullmatch(text)}
         return Definition(
-            digest(nodes, *sorted(meanings)), tuple(sorted(uses)), tuple(sorted(constants))
+            digest(nodes, *sorted(meanings)), tuple(sorted(uses)), tuple(sorted(files))
         )
+
+    def is_of_module(self, name: str, inner: Mapping[str, Sequence[str]]) -> bool:
+        """Return True if a name in a definition may be one of the module's.
+
+        Args:
+            name: The name.
+            inner: Imports inside the definition.
+        """
+        if name in self.groups:
+            return True
+        if name in inner:
+            return False
+        return name in self.imports or (names.STAR in self.imports and not hasattr(builtins, name))
 
     def acts(self, statement: ast.stmt) -> bool:
         """Return True where a statement may change more than the names that it binds."""
@@ -139,8 +179,10 @@ class _Reading:
         match statement:
             case ast.If(body=body, orelse=others):
                 return any(map(self.acts, [*body, *others]))
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                return any(self.is_ours(one) for one in statement.decorator_list)
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                return any(map(self.is_ours, statement.decorator_list))
+            case ast.ClassDef():
+                return any(map(self.is_ours, statement.decorator_list)) or self.is_heard(statement)
             case ast.Assign(targets=targets):
                 return any(not isinstance(one, ast.Name | ast.Tuple) for one in targets)
             case ast.AnnAssign(target=target):
@@ -149,28 +191,29 @@ class _Reading:
 
     def is_ours(self, decorator: ast.expr) -> bool:
         """Return True for a decorator that is no library's, and may keep what it is given."""
-        chain = next(_chains(decorator), "")
-        root = chain.partition(".")[0]
+        root = _root(decorator)
         if root in self.imports:
-            return not all(_is_foreign(target) for target in self.imports[root])
+            return not all(self.is_foreign(target) for target in self.imports[root])
         return not hasattr(builtins, root)
 
-    def add_unused(self, definitions: dict[str, Definition], named: set[str]) -> None:
-        """Have the module's effects use the imports that nothing in it names."""
-        unused = [
-            target
-            for name, targets in self.imports.items()
-            if name not in named
-            for target in targets
-            if not _is_foreign(target)
-        ]
-        if unused:
-            before = definitions.get(EFFECTS, Definition(digest(()), (), ()))
-            definitions[EFFECTS] = Definition(
-                digest((), before.digest, *sorted(unused)),
-                tuple(sorted({*before.uses, *(_join(target, "") for target in unused)})),
-                before.files,
-            )
+    def is_heard(self, made: ast.ClassDef) -> bool:
+        """Return True if a base of a class may keep it, as `__init_subclass__` can.
+
+        A base in another module is taken for one that does; none of moebench's own is.
+        """
+        for base in made.bases:
+            root = _root(base)
+            if root in self.groups and self.hooked:
+                return True
+            for target in self.imports.get(root, ()):
+                if not self.is_foreign(target) and target.partition(".")[0] not in OURS:
+                    return True
+        return False
+
+    def is_foreign(self, target: str) -> bool:
+        """Return True for an import from a library, other than the package of this module."""
+        top = target.partition(":")[0].partition(".")[0]
+        return top != self.module.partition(".")[0] and is_library(top)
 
 
 def _join(target: str, rest: str) -> str:
@@ -180,90 +223,19 @@ def _join(target: str, rest: str) -> str:
     return f"{module}:{inner or WHOLE}"
 
 
-def _is_foreign(target: str) -> bool:
-    return is_library(target.partition(":")[0].partition(".")[0])
+def _root(node: ast.expr) -> str:
+    return next(names.chains(node), "").partition(".")[0]
 
 
-def _sorted(names: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(sorted(set(targets))) for name, targets in names.items()}
-
-
-def _is_for_types(statement: ast.stmt) -> bool:
-    match statement:
-        case ast.If(test=ast.Name(id="TYPE_CHECKING") | ast.Attribute(attr="TYPE_CHECKING")):
-            return not statement.orelse
+def _is_hook(node: ast.AST) -> bool:
+    match node:
+        case ast.FunctionDef(name="__init_subclass__") | ast.keyword(arg="metaclass"):
+            return True
     return False
 
 
-def _bind(names: dict[str, list[str]], imports: Iterable[tuple[str, str]]) -> None:
+def _bind(bound: dict[str, list[str]], imports: Iterable[tuple[str, str]]) -> None:
     for name, target in imports:
-        names.setdefault(name, []).append(target)
-
-
-def _imports(nodes: Iterable[ast.AST], module: str, file: Path) -> Iterator[tuple[str, str]]:
-    """The names that imports among some nodes bind, and what each stands for."""
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                top = alias.name.partition(".")[0]
-                yield alias.asname or top, f"{alias.name if alias.asname else top}:"
-        elif isinstance(node, ast.ImportFrom):
-            source = origin(node, module, file)
-            for alias in node.names:
-                yield alias.asname or alias.name, f"{source}:{alias.name}"
-
-
-def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
-    """A statement and all within it that runs when the module is imported."""
-    if isinstance(node, (*_FUNCTIONS, ast.ClassDef, ast.Lambda)):
-        return
-    yield node
-    for child in ast.iter_child_nodes(node):
-        yield from _outside_functions(child)
-
-
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    """The names that a statement at the top of a module binds, imports apart."""
-    if isinstance(statement, (*_FUNCTIONS, ast.ClassDef)):
-        yield statement.name
-        return
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id
-        elif isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
-            yield node.name
-
-
-def _chains(node: ast.AST) -> Iterator[str]:
-    """The dotted names that a node reads, annotations of functions left out: nothing runs them."""
-    if isinstance(node, ast.Attribute):
-        chain = _chain(node)
-        if chain is not None:
-            yield chain
-            return
-    if isinstance(node, ast.Name):
-        yield node.id
-        return
-    for name in node._fields:
-        value = getattr(node, name, None)
-        if name == "returns" or (isinstance(node, ast.arg) and name == "annotation"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                yield from _chains(child)
-
-
-def _chain(node: ast.expr) -> str | None:
-    names = []
-    while isinstance(node, ast.Attribute):
-        names.append(node.attr)
-        node = node.value
-    if not isinstance(node, ast.Name):
-        return None
-    return ".".join([node.id, *reversed(names)])
-
-
-def _strings(node: ast.AST) -> Iterator[str]:
-    for child in ast.walk(node):
-        if isinstance(child, ast.Constant) and isinstance(child.value, str):
-            yield child.value
+        targets = bound.setdefault(name, [])
+        if target not in targets:
+            targets.append(target)

@@ -13,12 +13,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from harness.code.library import Library
-from harness.code.modules import FROM_FILE, is_library
-from harness.code.outline import EFFECTS, WHOLE
+from harness.code.modules import FROM_FILE, OURS, is_library
+from harness.code.names import STAR
+from harness.code.outline import EFFECTS, WHOLE, Outline
 
 SILENT = ("harness.errors", "harness.records", "harness.places", "harness.code", "harness.cache")
 """Rooms that compute no number: sentences, the shape of results, folders, and this one."""
 DIGITS = 16
+_NOTHING = Outline({}, {}, {})
+"""The outline of a package without a file of its own."""
 
 
 class Place(NamedTuple):
@@ -61,7 +64,7 @@ class Reach:
             written = f"{place.name} {self.library.digest(place.module, place.name)}"
             modules.setdefault(self._shown(place.module), []).append(written)
         return {
-            module: hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGITS]
+            module: hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:DIGITS]
             for module, lines in modules.items()
         }
 
@@ -86,12 +89,14 @@ class _Walk:
         self.own = own
         """The package of the entries where it is an installed one, which is then followed."""
         self.steps: dict[Place, tuple[Place, ...]] = {}
+        self.effects: dict[str, tuple[Place, ...]] = {}
         self.followed: dict[str, bool] = {}
 
     def places(self, entry: Place) -> set[Place]:
         self.library.outline(entry.module)  # or it says that there is none
         reached: set[Place] = set()
-        waiting = list(self._targets(entry.module, entry.name, seen=set()))
+        # A class that a call has made may have no definition of its name.
+        waiting = self._named(*entry) or self._named(entry.module, WHOLE)
         while waiting:
             place = waiting.pop()
             if place in reached:
@@ -102,6 +107,9 @@ class _Walk:
             waiting += self._steps(place)
         return reached
 
+    def _named(self, module: str, name: str) -> list[Place]:
+        return list(self._targets(module, name, seen=set()))
+
     def _steps(self, place: Place) -> tuple[Place, ...]:
         """The places that a definition leads to."""
         if place not in self.steps:
@@ -110,12 +118,33 @@ class _Walk:
             self.steps[place] = tuple(dict.fromkeys(targets))
         return self.steps[place]
 
-    def _effects(self, module: str) -> Iterator[Place]:
-        """The effects of a module and of the packages around it."""
-        while module:
-            if self._follows(module) and self.library.has(module, EFFECTS):
-                yield Place(module, EFFECTS)
-            module = module.rpartition(".")[0]
+    def _effects(self, module: str) -> tuple[Place, ...]:
+        """The effects of a module, of the packages around it, and of all that it imports."""
+        if module not in self.effects:
+            modules: dict[str, None] = {}
+            waiting = [module]
+            while waiting:
+                one = waiting.pop()
+                if one in modules or not one or not self._follows(one):
+                    continue
+                modules[one] = None
+                waiting += [one.rpartition(".")[0], *self._imported(one)]
+            acting = (one for one in modules if self.library.has(one, EFFECTS))
+            self.effects[module] = tuple(Place(one, EFFECTS) for one in acting)
+        return self.effects[module]
+
+    def _imported(self, module: str) -> Iterator[str]:
+        """The modules that importing a module imports.
+
+        None of a module of moebench itself: importing those has no effects, which a test sees to.
+        """
+        if module.partition(".")[0] not in OURS and self.library.knows(module):
+            for targets in self.library.outline(module).imports.values():
+                for target in targets:
+                    other, _, name = target.partition(":")
+                    yield other
+                    if name and self._follows(other) and self.library.knows(f"{other}.{name}"):
+                        yield f"{other}.{name}"
 
     def _used(self, module: str, use: str) -> Iterator[Place]:
         if ":" in use:
@@ -131,34 +160,51 @@ class _Walk:
 
         Args:
             module: The module's name.
-            name: A name and attributes; `WHOLE` for all definitions.
+            name: A name and attributes; `WHOLE` for all definitions and all re-exports.
             seen: Names looked up on the way, against circles.
             inside: True for names used in the module, which do not see imports for types.
         """
-        if (module, name) in seen or not self._follows(module) or not self.library.knows(module):
+        if (module, name) in seen or not self._follows(module):
             return
         seen.add((module, name))
-        outline = self.library.outline(module)
+        outline = self.library.outline(module) if self.library.knows(module) else _NOTHING
         root, _, rest = name.partition(".")
         if root == WHOLE:
-            for one in outline.definitions:
-                yield Place(module, one)
+            yield from (Place(module, one) for one in outline.definitions)
+            for targets in (*outline.imports.values(), *outline.shown.values()):
+                yield from self._bound(targets, "", seen=seen)
             return
         if root in outline.definitions:
             yield Place(module, root)
         imports = outline.imports.get(root, ())
         if not imports and root not in outline.definitions and not inside:
             imports = outline.shown.get(root, ())
-        for target in imports:
-            other, _, inner = target.partition(":")
-            names = ".".join(filter(None, (inner, rest))) or WHOLE
-            yield from self._targets(other, names, seen=seen)
-        if root in outline.definitions or imports or inside:
+        yield from self._bound(imports, rest, seen=seen)
+        if root not in outline.definitions and not imports:
+            yield from self._elsewhere(module, name, outline, seen=seen, inside=inside)
+
+    def _bound(
+        self, targets: Sequence[str], rest: str, *, seen: set[tuple[str, str]]
+    ) -> Iterator[Place]:
+        """The definitions of what an import binds, and of attributes of it."""
+        for target in targets:
+            other, _, name = target.partition(":")
+            yield from self._targets(
+                other, ".".join(filter(None, (name, rest))) or WHOLE, seen=seen
+            )
+
+    def _elsewhere(
+        self, module: str, name: str, outline: Outline, *, seen: set[tuple[str, str]], inside: bool
+    ) -> Iterator[Place]:
+        """The definitions of a name that no statement of a module binds by name."""
+        for target in outline.imports.get(STAR, ()):
+            yield from self._targets(target.partition(":")[0], name, seen=seen)
+        if inside:
             return
-        submodule = f"{module}.{root}"
-        if self.library.knows(submodule):
-            yield from self._targets(submodule, rest or WHOLE, seen=seen)
-        elif "__getattr__" in outline.definitions:
+        root, _, rest = name.partition(".")
+        of_submodule = list(self._targets(f"{module}.{root}", rest or WHOLE, seen=seen))
+        yield from of_submodule
+        if not of_submodule and "__getattr__" in outline.definitions:
             yield from self._targets(module, WHOLE, seen=seen)
 
     def _follows(self, module: str) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.calibration.walk import Calibration
+from harness.code.modules import Unreadable
 from harness.code.reach import code_sha256
 from harness.method.contract import Method, Note
 from harness.method.registry import code_of
@@ -79,8 +80,15 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
 
 
 def _provenance(step: BoundStep) -> str:
+    """The hash of all that decides a step's edits; empty where the method has no source.
+
+    It was typed at a prompt, and its edits are then like those made by hand.
+    """
     method = step.method
-    code = code_sha256(*code_of(type(method)))
+    try:
+        code = code_sha256(*code_of(type(method)))
+    except Unreadable:
+        return ""
     parts = [method.name, method.options(), code, step.calibration.key]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

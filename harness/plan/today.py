@@ -6,8 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.code.library import Library
+from harness.code.modules import Unreadable
 from harness.code.reach import Reach
 from harness.data.fingerprint import Fingerprints
+from harness.errors import UserError
 from harness.places import data_root_of
 from harness.records.basis import Basis, Stage
 from harness.reference import DATA, MODELS
@@ -51,6 +54,7 @@ MEASURES: dict[str, tuple[Entry, ...]] = {
     "speed": (("harness.run.stages.measuring", "measure_speed"),),
     "stock": (("harness.run.stages.measuring", "measure_speed"),),
     "instructions": (
+        ("harness.data.root", "DataRoot"),
         ("harness.measure.speed.throughput", "instructions"),
         ("harness.run.stages.measuring", "measure_instructions"),
     ),
@@ -58,8 +62,14 @@ MEASURES: dict[str, tuple[Entry, ...]] = {
 """Entries of the stage `measure` by the protocol's word for the quantity."""
 
 BESIDE: Entry = ("harness.run.stages.random_models", "base_beside")
-ORDER: tuple[Entry, ...] = (("harness.run.stages.order", "Stages"),)
-"""The code that calls the stages; what it calls is reached from the entries above."""
+ORDER: tuple[Entry, ...] = (
+    ("harness.run.stages.order", "Stages"),
+    ("harness.run.stages.measuring", "simulated_bits"),
+)
+"""The code that calls the stages; what it calls is reached from the entries above. The classes of
+the models of a cell, below, belong to it."""
+STORED: Entry = ("harness.run.stages.stored_models", "StoredModels")
+DRAWN: Entry = ("harness.run.stages.random_models", "RandomModels")
 
 
 class Today:
@@ -67,19 +77,20 @@ class Today:
 
     Args:
         data_root: The user's data root; None for the embedded data or the hub.
+        library: The source code; None for what the files hold.
     """
 
-    def __init__(self, data_root: Path | None = None) -> None:
+    def __init__(self, data_root: Path | None = None, library: Library | None = None) -> None:
         self.data_root = data_root
-        self._reach = Reach()
-        self._code: dict[tuple[Entry, ...], dict[str, str]] = {}
+        self._reach = Reach(library)
+        self._code: dict[tuple[tuple[Entry, ...], tuple[Entry, ...]], dict[str, str]] = {}
         self._data: dict[Path | None, Fingerprints] = {}
 
     def basis(self, cell: Cell) -> Basis:
         """Return a cell's basis.
 
         Raises:
-            UserError: a file of the data cannot be read.
+            UserError: a file of the data cannot be read, or a method has no source.
         """
         drawn = cell.model.weights == "random"
         common = DRAWING if drawn else OPENING
@@ -88,19 +99,24 @@ class Today:
             "evaluate": (*common, *evaluating(cell)),
             "measure": (*common, *measuring(cell)),
         }
-        data = {} if drawn else self._fingerprints(cell)
-        return Basis(
-            code={stage: self._of(entries) for stage, entries in stages.items()}, data=data
-        )
+        order = (*ORDER, DRAWN if drawn else STORED)
+        try:
+            code = {stage: self._of(entries, order) for stage, entries in stages.items()}
+        except Unreadable as error:
+            raise UserError(
+                f"{cell.name}: {error}, so that nobody can tell when its code changes; a method "
+                "must be written in Python, and its file be there."
+            ) from None
+        return Basis(code=code, data={} if drawn else self._fingerprints(cell))
 
     def keep(self) -> None:
         """Write down for other processes what was read of modules."""
         self._reach.library.keep()
 
-    def _of(self, entries: tuple[Entry, ...]) -> dict[str, str]:
-        if entries not in self._code:
-            self._code[entries] = self._reach.code(*entries, alone=ORDER)
-        return self._code[entries]
+    def _of(self, entries: tuple[Entry, ...], order: tuple[Entry, ...]) -> dict[str, str]:
+        if (entries, order) not in self._code:
+            self._code[entries, order] = self._reach.code(*entries, alone=order)
+        return self._code[entries, order]
 
     def _fingerprints(self, cell: Cell) -> dict[Stage, dict[str, str]]:
         root = data_root_of(cell.model.ref, self.data_root)
