@@ -44,8 +44,18 @@ def _spec(module: str) -> ModuleSpec | None:
     for part in inner:
         if spec is None or spec.submodule_search_locations is None:
             break
-        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+        spec = _inner(f"{spec.name}.{part}", list(spec.submodule_search_locations))
     return spec
+
+
+def _inner(name: str, locations: list[str]) -> ModuleSpec | None:
+    try:
+        return PathFinder.find_spec(name, locations)
+    except KeyError:  # a folder without a file of its own, in a package that nobody has imported
+        spec = ModuleSpec(name, None, is_package=True)
+        part = name.rpartition(".")[2]
+        spec.submodule_search_locations = [str(Path(place) / part) for place in locations]
+        return spec
 
 
 @cache

@@ -26,6 +26,8 @@ def is_for_types(statement: ast.stmt) -> bool:
 def imports(nodes: Iterable[ast.AST], module: str, file: Path) -> Iterator[tuple[str, str]]:
     """Yield the names that imports among some nodes bind, and what each stands for.
 
+    `import a.b` binds `a`, and nothing to `a.b`, which it imports all the same.
+
     Args:
         nodes: The nodes; imports within them do not count.
         module: Name of the module that they stand in.
@@ -36,6 +38,8 @@ def imports(nodes: Iterable[ast.AST], module: str, file: Path) -> Iterator[tuple
             for alias in node.names:
                 top = alias.name.partition(".")[0]
                 yield alias.asname or top, f"{alias.name if alias.asname else top}:"
+                if alias.name != top and not alias.asname:
+                    yield "", f"{alias.name}:"
         elif isinstance(node, ast.ImportFrom):
             source = origin(node, module, file)
             for alias in node.names:

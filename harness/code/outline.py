@@ -29,7 +29,7 @@ class Definition:
     """Digest of the syntax, and of where the imported names in it come from."""
     uses: tuple[str, ...]
     """Names that may lie in modules: `name.attribute` as the module sees it, or
-    `module:name.attribute` of an import inside the definition."""
+    `module:name.attribute` of an import inside the definition; `module:` for importing it."""
     files: tuple[str, ...]
     """Strings that may name a file beside the module."""
 
@@ -149,7 +149,7 @@ class _Reading:
                 meanings.add(f"{root}={' or '.join(targets)}")
         roots = {chain.partition(".")[0] for chain in chains}
         for name in inner.keys() - roots:  # imported for what importing it does
-            uses.update(_join(target, "") for target in inner[name])
+            uses.update(f"{reached(target)}:{EFFECTS}" for target in inner[name])
         if self.by_text:
             for node in nodes:
                 for other in names.imported_by_text(node, self.module, self.file):
@@ -214,6 +214,11 @@ class _Reading:
         """Return True for an import from a library, other than the package of this module."""
         top = target.partition(":")[0].partition(".")[0]
         return top != self.module.partition(".")[0] and is_library(top)
+
+
+def reached(target: str) -> str:
+    """Return the last module that an import may run: `a.b`, of `a:b`, or else `a` around it."""
+    return target.replace(":", ".").rstrip(".")
 
 
 def _join(target: str, rest: str) -> str:

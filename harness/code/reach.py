@@ -15,7 +15,7 @@ from typing import NamedTuple
 from harness.code.library import Library
 from harness.code.modules import FROM_FILE, OURS, is_library
 from harness.code.names import STAR
-from harness.code.outline import EFFECTS, WHOLE, Outline
+from harness.code.outline import EFFECTS, WHOLE, Outline, reached
 
 SILENT = ("harness.errors", "harness.records", "harness.places", "harness.code", "harness.cache")
 """Rooms that compute no number: sentences, the shape of results, folders, and this one."""
@@ -134,21 +134,19 @@ class _Walk:
         return self.effects[module]
 
     def _imported(self, module: str) -> Iterator[str]:
-        """The modules that importing a module imports.
+        """The modules that importing a module imports, or names in them.
 
         None of a module of moebench itself: importing those has no effects, which a test sees to.
         """
         if module.partition(".")[0] not in OURS and self.library.knows(module):
             for targets in self.library.outline(module).imports.values():
-                for target in targets:
-                    other, _, name = target.partition(":")
-                    yield other
-                    if name and self._follows(other) and self.library.knows(f"{other}.{name}"):
-                        yield f"{other}.{name}"
+                yield from map(reached, targets)
 
     def _used(self, module: str, use: str) -> Iterator[Place]:
-        if ":" in use:
-            other, _, name = use.partition(":")
+        other, colon, name = use.partition(":")
+        if colon and name == EFFECTS:
+            yield from self._effects(other)
+        elif colon:
             yield from self._targets(other, name, seen=set())
         else:
             yield from self._targets(module, use, seen=set(), inside=True)
