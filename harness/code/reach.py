@@ -56,17 +56,23 @@ class Reach:
         Raises:
             Unreadable: an entry has no source.
         """
-        reached = {Place(*one) for one in alone}
-        for module, name in entries:
-            reached |= self._closure(Place(module, name.partition(".")[0]))
         modules: dict[str, list[str]] = {}
-        for place in sorted(reached):
+        for place in self.places(*entries, alone=alone):
             written = f"{place.name} {self.library.digest(place.module, place.name)}"
             modules.setdefault(self._shown(place.module), []).append(written)
         return {
             module: hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:DIGITS]
-            for module, lines in modules.items()
+            for module, lines in sorted(modules.items())
         }
+
+    def places(
+        self, *entries: tuple[str, str], alone: Sequence[tuple[str, str]] = ()
+    ) -> set[Place]:
+        """Return all reached definitions; arguments and errors as for `code`."""
+        reached = {Place(*one) for one in alone}
+        for module, name in entries:
+            reached |= self._closure(Place(module, name.partition(".")[0]))
+        return reached
 
     def _shown(self, module: str) -> str:
         """The name of a module, or of its file where the name tells where the file lies."""

@@ -92,31 +92,25 @@ class Today:
         Raises:
             UserError: a file of the data cannot be read, or a method has no source.
         """
-        drawn = cell.model.weights == "random"
-        common = DRAWING if drawn else OPENING
-        stages: dict[Stage, tuple[Entry, ...]] = {
-            "compress": (*common, *compressing(cell)),
-            "evaluate": (*common, *evaluating(cell)),
-            "measure": (*common, *measuring(cell)),
-        }
-        order = (*ORDER, DRAWN if drawn else STORED)
+        order = alone(cell)
         try:
-            code = {stage: self._of(entries, order) for stage, entries in stages.items()}
+            code = {stage: self._of(begin, order) for stage, begin in entries(cell).items()}
         except Unreadable as error:
             raise UserError(
                 f"{cell.name}: {error}, so that nobody can tell when its code changes; a method "
                 "must be written in Python, and its file be there."
             ) from None
+        drawn = cell.model.weights == "random"
         return Basis(code=code, data={} if drawn else self._fingerprints(cell))
 
     def keep(self) -> None:
         """Write down for other processes what was read of modules."""
         self._reach.library.keep()
 
-    def _of(self, entries: tuple[Entry, ...], order: tuple[Entry, ...]) -> dict[str, str]:
-        if (entries, order) not in self._code:
-            self._code[entries, order] = self._reach.code(*entries, alone=order)
-        return self._code[entries, order]
+    def _of(self, begin: tuple[Entry, ...], order: tuple[Entry, ...]) -> dict[str, str]:
+        if (begin, order) not in self._code:
+            self._code[begin, order] = self._reach.code(*begin, alone=order)
+        return self._code[begin, order]
 
     def _fingerprints(self, cell: Cell) -> dict[Stage, dict[str, str]]:
         root = data_root_of(cell.model.ref, self.data_root)
@@ -138,6 +132,21 @@ class Today:
         return self._data.setdefault(root, Fingerprints(root)).of(name)
 
 
+def entries(cell: Cell) -> dict[Stage, tuple[Entry, ...]]:
+    """Return where the code of each stage of a cell begins."""
+    common = DRAWING if cell.model.weights == "random" else OPENING
+    return {
+        "compress": (*common, *compressing(cell)),
+        "evaluate": (*common, *evaluating(cell)),
+        "measure": (*common, *measuring(cell)),
+    }
+
+
+def alone(cell: Cell) -> tuple[Entry, ...]:
+    """Return the definitions that call the stages of a cell, and count in each by themselves."""
+    return (*ORDER, DRAWN if cell.model.weights == "random" else STORED)
+
+
 def compressing(cell: Cell) -> tuple[Entry, ...]:
     """Return where a cell's compression begins: the harness's own code, and each step's method."""
     random = cell.model.weights == "random"
@@ -149,9 +158,9 @@ def compressing(cell: Cell) -> tuple[Entry, ...]:
 def evaluating(cell: Cell) -> tuple[Entry, ...]:
     """Return where a cell's evaluation begins, as far as its protocol asks for it."""
     protocol = cell.protocol
-    entries = [TASKS] if protocol.tasks else []
-    entries += [PERPLEXITY] if protocol.perplexity else []
-    return (*entries, *(FLOPS if "flops" in protocol.measure else ()))
+    asked = [TASKS] if protocol.tasks else []
+    asked += [PERPLEXITY] if protocol.perplexity else []
+    return (*asked, *(FLOPS if "flops" in protocol.measure else ()))
 
 
 def measuring(cell: Cell) -> tuple[Entry, ...]:
