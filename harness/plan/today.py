@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cache.notes import file_sha256
 from harness.code.library import Library
 from harness.code.modules import Unreadable
 from harness.code.reach import Reach
 from harness.data.fingerprint import Fingerprints
 from harness.errors import UserError
 from harness.places import data_root_of
+from harness.plan.find import calibration_file
 from harness.records.basis import Basis, Stage
 from harness.reference import DATA, MODELS
 
@@ -120,16 +122,18 @@ class Today:
             "measure": instruction_sets(cell),
         }
         return {
-            stage: {
-                name or "everything": self._fingerprint(root, name) for name in sorted(set(sets))
-            }
+            stage: dict(self._named(root, name) for name in sorted(set(sets)))
             for stage, sets in names.items()
         }
 
-    def _fingerprint(self, root: Path | None, name: str) -> str:
+    def _named(self, root: Path | None, name: str) -> tuple[str, str]:
+        """The name that a basis has for a data set or a file, and its fingerprint."""
+        if Path(name).is_absolute():
+            return Path(name).name, file_sha256(Path(name))
         if name and "/" not in name:  # no hub id, but a file that ships with the package
             root = DATA
-        return self._data.setdefault(root, Fingerprints(root)).of(name)
+        known = self._data.setdefault(root, Fingerprints(root))
+        return name or "everything", known.of(name)
 
 
 def entries(cell: Cell) -> dict[Stage, tuple[Entry, ...]]:
@@ -170,13 +174,17 @@ def measuring(cell: Cell) -> tuple[Entry, ...]:
 
 
 def calibration_sets(cell: Cell) -> Iterator[str]:
-    """Yield the data sets that a cell's steps are calibrated on, as far as they are the hub's."""
+    """Yield the data sets that a cell's steps are calibrated on; a path for a user's own file."""
     from harness.calibration.corpora.catalogue import CORPORA
 
     for step in cell.steps:
-        corpus = CORPORA.get(step.calibration.ref)
-        if corpus is not None and corpus.hub_id and step.calibration.sequences != 0:
-            yield corpus.hub_id
+        ref = step.calibration.ref
+        if step.calibration.sequences == 0:
+            continue
+        if ref in CORPORA:
+            yield CORPORA[ref].hub_id or CORPORA[ref].file
+        elif file := calibration_file(ref):
+            yield str(file.absolute())
 
 
 def evaluated_sets(cell: Cell) -> Iterator[str]:

@@ -66,11 +66,10 @@ EXCUSED = {
     "harness.plan.cell": "the shape of a recipe on record",
 }
 """Modules that run and are in no basis, with the reason why no number rests on them."""
-STAGE_OF = {
+STAGE_OF = {  # `note_length` writes a sentence only
     "prepare": "compress",
     "compress": "compress",
     "note_simulated": "compress",
-    "note_length": "compress",
     "audit": "compress",
     "evaluate": "evaluate",
     "measure_memory": "measure",
