@@ -45,10 +45,7 @@ FLOPS: tuple[Entry, ...] = (
 """FLOPs belong to the stage `evaluate`: they count what evaluation has computed."""
 
 MEASURES: dict[str, tuple[Entry, ...]] = {
-    "size": (
-        ("harness.measure.size", "measure_size"),
-        ("harness.model.files.random_values", "stored_bytes"),
-    ),
+    "size": (("harness.measure.size", "measure_size"),),
     "memory": (
         ("harness.run.stages.measuring", "fitting_length"),
         ("harness.run.stages.measuring", "running_memory"),
@@ -63,7 +60,11 @@ MEASURES: dict[str, tuple[Entry, ...]] = {
 }
 """Entries of the stage `measure` by the protocol's word for the quantity."""
 
-BESIDE: Entry = ("harness.run.stages.random_models", "base_beside")
+BESIDE: tuple[Entry, ...] = (
+    ("harness.run.stages.random_models", "base_beside"),
+    ("harness.model.files.random_values", "stored_bytes"),
+)
+"""Entries of the stage `measure` of random weights, beside the quantities."""
 ORDER: tuple[Entry, ...] = (
     ("harness.run.stages.order", "Stages"),
     ("harness.run.stages.measuring", "simulated_bits"),
@@ -170,7 +171,7 @@ def evaluating(cell: Cell) -> tuple[Entry, ...]:
 def measuring(cell: Cell) -> tuple[Entry, ...]:
     """Return where measuring begins, for the quantities that a cell's protocol asks for."""
     asked = [entry for name in cell.protocol.measure for entry in MEASURES.get(name, ())]
-    return (*([BESIDE] if cell.model.weights == "random" else []), *dict.fromkeys(asked))
+    return (*(BESIDE if cell.model.weights == "random" else ()), *dict.fromkeys(asked))
 
 
 def calibration_sets(cell: Cell) -> Iterator[str]:

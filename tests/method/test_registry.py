@@ -93,3 +93,28 @@ def test_a_file_without_the_class(tmp_path: Path) -> None:
 def test_options_are_the_same_in_every_process() -> None:
     one = build("wanda", {"sparsity": 0.5, "targets": ["shared", "experts", "attention"]})
     assert one.options()["targets"] == ["attention", "experts", "shared"]
+
+
+def test_a_method_typed_at_a_prompt_runs(
+    tiny: Callable[..., MoEModel], calibration: Callable[..., Calibration]
+) -> None:
+    """It has no source to be told by: what it leaves is never found in the cache again."""
+    names: dict[str, Any] = {"__name__": "a_prompt"}
+    exec(TYPED, names)  # noqa: S102
+    keys = set()
+    for _ in range(2):
+        model = tiny("mixtral")
+        compress(model, [BoundStep(names["Typed"](), calibration())])
+        assert len(model.edits) == 1
+        keys.add(model.key(0))
+    assert len(keys) == 2
+
+
+TYPED = """
+from harness.method import Method, SetWeights
+class Typed(Method):
+    name = "typed"
+    def compress(self, model, calibration):
+        doubled = 2 * model.blocks[0].weight("experts.0.down")
+        yield SetWeights.of(0, {"experts.0.down": doubled})
+"""

@@ -9,6 +9,7 @@ import pytest
 
 from harness.code.library import Library
 from harness.code.modules import file_of
+from harness.errors import UserError
 from harness.plan import today
 from harness.plan.forms import CalibrationForm
 from harness.plan.today import Today
@@ -88,7 +89,9 @@ def test_every_entry_of_a_stage_is_there() -> None:
         today.PERPLEXITY,
         *today.FLOPS,
         *(entry for entries in today.MEASURES.values() for entry in entries),
-        today.BESIDE,
+        *today.BESIDE,
+        today.STORED,
+        today.DRAWN,
         *today.ORDER,
         ("harness.run.stages.compressing", "compress_to"),
         ("harness.run.stages.compressing", "run_dry"),
@@ -101,3 +104,9 @@ def test_every_entry_of_a_stage_is_there() -> None:
 def test_every_quantity_of_the_protocol_has_entries() -> None:
     quantities = set(Protocol.model_fields["measure"].annotation.__args__[0].__args__)  # type: ignore[union-attr]
     assert quantities == {*today.MEASURES, "flops"}
+
+
+def test_a_method_without_a_source_is_one_sentence(make_cell: MakeCell) -> None:
+    cell = make_cell(code=(("itertools", "chain"),))
+    with pytest.raises(UserError, match=r"eep 4 .*: itertools has no source, so that nobody can"):
+        Today().basis(cell)
