@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from harness.records.basis import MOST, some
 from harness.records.comparing import Module, by_stage, calibration_data, code_of
-from harness.records.record import Record
+from harness.records.record import DECISIVE, Record
 from harness.records.rows import Entry
-from harness.records.standing import MOST, Standing, some
+from harness.records.standing import Standing
 from harness.report.apart import Apart
 from harness.report.board import Footnote
 
-LIBRARIES = ("torch", "transformers", "lm-eval")
-"""Libraries whose versions may change a number."""
 RowId = tuple[str, str]
 Holders = dict[str, dict[RowId, None]]
 """Rows by the digest that they have of one thing."""
@@ -127,7 +126,7 @@ def _facts(record: Record) -> tuple[tuple[str, str], ...]:
     environment = record.environment
     if environment is None:
         return ()
-    versions = ((name, environment.versions.get(name, "unknown")) for name in LIBRARIES)
+    versions = ((name, environment.versions.get(name, "unknown")) for name in DECISIVE)
     return (
         *versions,
         ("device", environment.device),
