@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 Stage = Literal["compress", "evaluate", "measure"]
 """A part of a cell's work that can be done again by itself."""
 STAGES: tuple[Stage, ...] = get_args(Stage)
-_NAMED = 3
-"""Names that a sentence holds of each kind."""
+MOST = 3
+"""Number of names in a sentence; of more it says how many."""
 
 
 class Basis(BaseModel):
@@ -54,15 +54,15 @@ def told(changes: Mapping[Stage, Change]) -> str:
     """Say in words what has changed, a few names of each kind."""
     parts = []
     for stage, change in changes.items():
-        parts += [f"code of {stage}: {_few(change.code)}"] if change.code else []
-        parts += [f"data of {stage}: {_few(change.data)}"] if change.data else []
+        parts += [f"code of {stage}: {some(change.code)}"] if change.code else []
+        parts += [f"data of {stage}: {some(change.data)}"] if change.data else []
     return "; ".join(parts)
 
 
-def _few(names: Sequence[str]) -> str:
-    more = len(names) - _NAMED
-    text = ", ".join(names[:_NAMED])
-    return f"{text} and {more} more" if more > 0 else text
+def some(names: Sequence[str]) -> str:
+    """Return names in a list, the first `MOST` of them."""
+    left = len(names) - MOST
+    return f"{', '.join(names[:MOST])} and {left} more" if left > 0 else ", ".join(names)
 
 
 def _apart(mine: Mapping[str, str], other: Mapping[str, str]) -> list[str]:

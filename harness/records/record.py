@@ -279,12 +279,9 @@ class Environment(_Data):
     """Commit of moebench's own checkout; None for an installed wheel."""
     dirty: bool | None = None
 
-    def apart(self, other: Environment) -> dict[str, tuple[str, str]]:
-        """Return what differs and changes numbers or times: name to this value and the other's."""
-        mine, theirs = self._decisive(), other._decisive()
-        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
-
-    def _decisive(self) -> dict[str, str]:
+    @property
+    def decisive(self) -> dict[str, str]:
+        """The versions and the devices that change numbers or times, by name."""
         versions = {name: self.versions.get(name, "none") for name in DECISIVE}
         return {**versions, "device": self.device, "processor": self.processor}
 

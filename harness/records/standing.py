@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.records.basis import some
 from harness.records.reading import Damaged
 from harness.records.record import Record
 from harness.records.store import Plan, PlannedCell, Store
-
-MOST = 3
-"""Number of names in a sentence; of more it says how many."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +66,3 @@ def standing(store: Store) -> Standing:
         damage |= dict.fromkeys(map(str, store.damage()))
     older = {cell.id: cell.older for cell in plan.cells if cell.older}
     return Standing(plan, tuple(records), tuple(missing), tuple(damaged), tuple(damage), older)
-
-
-def some(names: Sequence[str]) -> str:
-    """Return names in a list, the first `MOST` of them."""
-    left = len(names) - MOST
-    return f"{', '.join(names[:MOST])} and {left} more" if left > 0 else ", ".join(names)

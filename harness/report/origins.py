@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from harness.records.basis import MOST, some
 from harness.records.comparing import Module, by_stage, calibration_data, code_of
-from harness.records.record import Record
 from harness.records.rows import Entry
-from harness.records.standing import MOST, Standing, some
+from harness.records.standing import Standing
 from harness.report.apart import Apart
 from harness.report.board import Footnote
 
-LIBRARIES = ("torch", "transformers", "lm-eval")
-"""Libraries whose versions may change a number."""
 RowId = tuple[str, str]
 Holders = dict[str, dict[RowId, None]]
 """Rows by the digest that they have of one thing."""
@@ -110,7 +108,12 @@ def _calibration(entries: Sequence[Entry]) -> Iterator[Footnote]:
 
 
 def _environments(entries: Sequence[Entry]) -> Iterator[Footnote]:
-    pairs = [(entry.id, _facts(r)) for entry in entries for r in entry.ok if r.environment]
+    pairs = [
+        (entry.id, tuple(record.environment.decisive.items()))
+        for entry in entries
+        for record in entry.ok
+        if record.environment
+    ]
     common = Counter(facts for _, facts in pairs).most_common(1)
     values: dict[str, dict[str, None]] = defaultdict(dict)
     for _, facts in pairs:
@@ -121,18 +124,6 @@ def _environments(entries: Sequence[Entry]) -> Iterator[Footnote]:
         marked = {row for row, facts in pairs if facts != common[0][0]}
         text = f"Of other versions or another machine than the rest: {'; '.join(told)}."
         yield Footnote(text, rows=_ordered(entries, marked))
-
-
-def _facts(record: Record) -> tuple[tuple[str, str], ...]:
-    environment = record.environment
-    if environment is None:
-        return ()
-    versions = ((name, environment.versions.get(name, "unknown")) for name in LIBRARIES)
-    return (
-        *versions,
-        ("device", environment.device),
-        ("processor", environment.processor),
-    )
 
 
 def _fewer(digests: Holders) -> set[RowId]:

@@ -67,11 +67,11 @@ def due_of(cell: Cell, store: Store, surroundings: Mapping[str, str]) -> Due:
 def _elsewhere(record: Record, surroundings: Mapping[str, str]) -> str:
     if record.environment is None:
         return ""
-    then = {**record.environment.versions, "processor": record.environment.processor}
+    then = record.environment.decisive
     apart = [
-        f"{name} {then.get(name, 'none')}, now {value}"
+        f"{name} {then[name]}, now {value}"
         for name, value in surroundings.items()
-        if then.get(name, "none") != value
+        if then[name] != value
     ]
     return "; ".join(apart)
 

@@ -94,7 +94,7 @@ class Stages:
             earlier.edits == self.results["edits"]
             and set(earlier.warnings) <= set(self.warnings)
             and earlier.environment is not None
-            and environment.apart(earlier.environment) == {}
+            and environment.decisive == earlier.environment.decisive
         )
 
     def prepare(self) -> None:
