@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.code import modules
+from harness.code import modules, reach
 from harness.code.library import Library
 from harness.code.reach import Reach
 
@@ -29,7 +29,8 @@ class Project:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text))
         importlib.invalidate_caches()
-        modules.is_library.cache_clear()
+        for known in (modules.is_library, reach.code_sha256, reach._shared):
+            known.cache_clear()
 
     def code(self, *entries: str) -> Code:
         """Return what definitions reach now; each is given as `module:name`."""
