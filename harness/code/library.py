@@ -30,6 +30,7 @@ class Library:
         self._files: dict[str, Path | None] = {}
         self._outlines: dict[str, Outline] = {}
         self._digests: dict[tuple[str, str], str] = {}
+        self._stamps: dict[Path, str | None] = {}
         self._notes = _notes()
         self._remembered: dict[str, Any] = sealed.read(self._notes) or {}
         self._news: dict[str, Any] = {}
@@ -67,9 +68,15 @@ class Library:
             definition = self.definition(module, name)
             folder = self.file(module).parent
             files = [folder / file for file in definition.files]
-            beside = [file_sha256(file) for file in files if file.is_file()]
+            files = [file for file in files if file.is_file()]
+            self._stamps |= {file: _stamp(file) for file in files}
+            beside = [file_sha256(file) for file in files]
             self._digests[key] = _joined(definition.digest, *beside)
         return self._digests[key]
+
+    def is_fresh(self) -> bool:
+        """Return True if no file has changed since it was read."""
+        return all(facts and _stamp(file) == facts for file, facts in self._stamps.items())
 
     def keep(self) -> None:
         """Write down for other processes what was read now."""
@@ -96,7 +103,7 @@ class Library:
     def _read(self, module: str, file: Path) -> Outline:
         if module in self._texts:
             return outline_of(self._texts[module], file, module)
-        facts = _stamp(file)
+        facts = self._stamps[file] = _stamp(file)
         key = f"{module} {file}"
         before = self._remembered.get(key)
         if before is not None and facts is not None and before[0] == facts:

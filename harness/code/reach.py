@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import NamedTuple
 
 from harness.code.library import Library
@@ -220,11 +219,12 @@ class _Walk:
         return self.followed[module]
 
 
-@cache
+_readers: list[Reach] = []
+"""At most one, which has read what this process asked for so far."""
+
+
 def code_sha256(*entries: tuple[str, str]) -> str:
     """Return one digest of all the code that some definitions can reach.
-
-    It is taken once: what a process has imported, it goes on to run.
 
     Args:
         entries: As for `Reach.code`.
@@ -232,13 +232,10 @@ def code_sha256(*entries: tuple[str, str]) -> str:
     Raises:
         Unreadable: an entry has no source, as something typed at a prompt.
     """
-    reach = _shared()
+    if not _readers or not _readers[0].library.is_fresh():
+        _readers[:] = [Reach()]
+    reach = _readers[0]
     modules = reach.code(*entries)
     reach.library.keep()
     text = "\n".join(f"{module} {digest}" for module, digest in modules.items())
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def _shared() -> Reach:
-    return Reach()

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -85,12 +86,20 @@ def _provenance(step: BoundStep) -> str:
     It was typed at a prompt, and its edits are then like those made by hand.
     """
     method = step.method
-    try:
-        code = code_sha256(*code_of(type(method)))
-    except Unreadable:
+    code = _code(type(method))
+    if not code:
         return ""
     parts = [method.name, method.options(), code, step.calibration.key]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@cache
+def _code(kind: type[Method]) -> str:
+    """The digest of the code that a method can reach, asked once in a process."""
+    try:
+        return code_sha256(*code_of(kind))
+    except Unreadable:
+        return ""
 
 
 def _unreached(calibration: Calibration) -> Iterator[str]:

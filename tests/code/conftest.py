@@ -9,11 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.code import modules, reach
+from harness.code import modules
 from harness.code.library import Library
 from harness.code.reach import Reach
 
 Code = Mapping[str, str]
+
+SCALE = "def scale(x):\n    return 2 * x\n\n\ndef other(x):\n    return 3 * x\n"
+"""Two functions: one that is reached, and one beside it."""
+ANOTHER = SCALE.replace("2 * x", "-2 * x")
+"""The first is another."""
 
 
 class Project:
@@ -29,8 +34,7 @@ class Project:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(textwrap.dedent(text))
         importlib.invalidate_caches()
-        for known in (modules.is_library, reach.code_sha256, reach._shared):
-            known.cache_clear()
+        modules.is_library.cache_clear()
 
     def code(self, *entries: str) -> Code:
         """Return what definitions reach now; each is given as `module:name`."""
