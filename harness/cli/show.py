@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Results
+from harness.cli.options import Results, say
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def show(
 def find(name: str, results: Path) -> Record:
     """Return a record by its file or by the start of its cell's id.
 
-    Where several suites ran the same cell it is that of the first folder by name.
+    Where several results folders have the cell it is that of the first by name, which is said.
 
     Raises:
         UserError: no cell begins like that, several do, or the record is damaged.
@@ -60,6 +61,8 @@ def find(name: str, results: Path) -> Record:
         some = ", ".join(cells[:5])
         raise UserError(f"{len(cells)} cells in {results} begin with {name!r}: {some}. Say more.")
     record = owners[0][1].read(cells[0]) if owners else None
+    if len(owners) > 1:
+        say(f"{cells[0]} of {', '.join(str(store.folder) for _, store in owners)}: the first.")
     if record is None:
         lost = "".join(f" {error}" for store in stores for error in store.damage())
         raise UserError(
@@ -83,6 +86,7 @@ def lines(record: Record) -> Iterator[tuple[str, str]]:
             c = step.calibration
             yield "  calibration", f"{c.ref}, {c.sequences} x {c.length} tokens, seed {c.seed}"
     yield "edits", str(len(record.edits))
+    yield from _basis(record)
     for task in record.tasks.values():
         metrics = ", ".join(f"{name} {value:.4f}" for name, value in sorted(task.metrics.items()))
         yield f"  {task.task}", f"{metrics}  ({task.items} items)"
@@ -92,6 +96,19 @@ def lines(record: Record) -> Iterator[tuple[str, str]]:
     for warning in record.warnings:
         yield "warning", warning
     yield "created", f"{record.created}, {record.seconds:.1f} s"
+
+
+def _basis(record: Record) -> Iterator[tuple[str, str]]:
+    if record.basis is None:
+        yield "code", "not recorded"
+        return
+    for stage, modules in record.basis.code.items():
+        text = " ".join(f"{name} {digest}" for name, digest in sorted(modules.items()))
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        yield f"code of {stage}", f"{digest[:16]} over {len(modules)} modules"
+    for stage, sets in record.basis.data.items():
+        for name, digest in sorted(sets.items()):
+            yield f"data of {stage}", f"{name} {digest[:16] or 'not known'}"
 
 
 def _costs(record: Record) -> Iterator[tuple[str, str]]:

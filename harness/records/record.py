@@ -326,7 +326,7 @@ class Record(_Data):
 
     format: Literal[2] = FORMAT
     cell: str
-    """The cell id: a hash of everything that determines the result."""
+    """The cell id: a hash of all that the cell asks for; `basis` has what answered."""
     suite: str
     row: str
     """The name of the recipe as the suite spells it."""

@@ -12,6 +12,7 @@ import pytest
 from harness.cli.options import as_list
 from harness.plan.cell import Cell, CellStep
 from harness.plan.forms import CalibrationForm
+from harness.records.basis import Basis
 from harness.records.protocol import Protocol
 from harness.records.record import ModelInfo
 from harness.records.store import Plan, Store
@@ -220,6 +221,21 @@ def test_a_leaderboard_goes_to_stdout_or_to_a_file(moebench: Run, tmp_path: Path
     wrong = moebench("leaderboard", "mine", "--format", "cvs")
     assert wrong.returncode == 2
     assert "Did you mean 'csv'?" in wrong.stderr
+
+
+def test_a_cell_of_two_folders_is_shown_from_the_first_with_its_basis(
+    moebench: Run, tmp_path: Path
+) -> None:
+    cell = results(tmp_path / "results")
+    store = Store(tmp_path / "results" / "other")
+    code = {"compress": {"methods.experts.eep": "1" * 16, "harness.model.view": "2" * 16}}
+    basis = Basis(code=code, data={"compress": {"allenai/c4": "3" * 64}})
+    store.write(cell.record("refused", 0.1, reason="no", basis=basis))
+    shown = moebench("show", cell.id)
+    assert f"{cell.id} of results/mine, results/other: the first." in shown.stderr
+    by_file = moebench("show", f"results/other/records/{cell.id}.json").stdout
+    assert "over 2 modules" in by_file
+    assert "allenai/c4 3333333333333333" in by_file
 
 
 def test_a_record_is_shown_by_file_and_by_the_start_of_its_id(
