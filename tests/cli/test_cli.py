@@ -228,8 +228,8 @@ def test_a_cell_of_two_folders_is_shown_from_the_first_with_its_basis(
 ) -> None:
     cell = results(tmp_path / "results")
     store = Store(tmp_path / "results" / "other")
-    code = {"compress": {"methods.experts.eep": "1" * 16, "harness.model.view": "2" * 16}}
-    basis = Basis(code=code, data={"compress": {"allenai/c4": "3" * 64}})
+    modules = {"methods.experts.eep": "1" * 16, "harness.model.view": "2" * 16}
+    basis = Basis(code={"compress": modules}, data={"compress": {"allenai/c4": "3" * 64}})
     store.write(cell.record("refused", 0.1, reason="no", basis=basis))
     shown = moebench("show", cell.id)
     assert f"{cell.id} of results/mine, results/other: the first." in shown.stderr
