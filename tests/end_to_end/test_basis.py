@@ -130,7 +130,6 @@ def test_an_edited_statistic_gives_the_new_experts_at_once(bench: Bench) -> None
     assert second != first
     kept = bench.statistics()
     bench.edit("mine.py", '"""Tokens per expert."""', '"""The number of tokens."""  # counted')
-    assert "2 cells: 0 run now, 2 before" in bench.run()
     shutil.rmtree(bench.folder / "results")
     bench.run()
     assert bench.experts() == second
@@ -153,5 +152,3 @@ def test_another_text_is_never_compared_with_the_old_one(bench: Bench) -> None:
     assert after.size == before.size
     assert "other data" in bench.out
     assert "Of older code or data: data of evaluate: Salesforce/wikitext" in bench.out
-    assert "1 run now, 1 before" in bench.run()
-    assert "Of older" not in bench.out
