@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
+import torch
 from torch import Tensor
 
 from harness.code.modules import Unreadable
@@ -21,23 +23,45 @@ if TYPE_CHECKING:
 @cache
 def _code(kind: type) -> str | None:
     """The digest of the code that a statistic can reach, asked once in a process."""
+    if "<locals>" in kind.__qualname__:
+        return None
     try:
         return code_sha256((kind.__module__, kind.__qualname__))
     except Unreadable:
         return None
 
 
+def _told(value: object) -> str:
+    """A value that JSON does not know, in words that are equal for equal values alone.
+
+    Raises:
+        TypeError: there are none.
+    """
+    if isinstance(value, torch.dtype):
+        return str(value)
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        digest = hashlib.sha256(plain.flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+        return f"{value.dtype} {list(value.shape)} {digest}"
+    raise TypeError
+
+
 class Statistic(ABC):
     """Something summed over the calibration tokens of one block.
 
-    Tensor attributes (and dicts of tensors) set by `start` are the result. Options are the other
-    attributes; they take part in the cache key.
+    Tensor attributes (and dicts of tensors) set by `start` are the result. All attributes that are
+    set before it are options, and take part in the cache key, whatever their names begin with. A
+    statistic whose options no key can hold, as a function, or whose class is made in a function,
+    of whose variables nobody can tell, is taken every time.
     """
 
     cached: ClassVar[bool] = True
     """False for what is too big to keep."""
     finite: ClassVar[bool] = True
     """False where infinities or NaN can be right; elsewhere they are neither kept nor believed."""
+
+    aside: ClassVar[tuple[str, ...]] = ()
+    """Attributes set before `start` that do not decide the result, or that others stand for."""
 
     @abstractmethod
     def start(self, block: Block) -> None:
@@ -50,12 +74,17 @@ class Statistic(ABC):
     def identity(self) -> str | None:
         """Class, digest of its code, and options, before `start`.
 
-        None where the class has no source, as one typed at a prompt: its results are not kept.
+        None where they cannot be told: the class has no source, as one typed at a prompt, or is
+        made in a function, or an option is no plain value. Its results are not kept.
         """
         kind = type(self)
         code = _code(kind)
-        options = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        return code and f"{kind.__module__}.{kind.__qualname__} {code} {json.dumps(options)}"
+        options = {name: value for name, value in vars(self).items() if name not in self.aside}
+        try:
+            told = json.dumps(options, sort_keys=True, default=_told)
+        except (TypeError, ValueError):  # of no plain value, or one that holds itself
+            return None
+        return code and f"{kind.__module__}.{kind.__qualname__} {code} {told}"
 
     def result(self) -> dict[str, Tensor]:
         """The tensors, flat: "name" or "name/key"."""

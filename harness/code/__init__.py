@@ -1,4 +1,4 @@
 """Digests of source code: of the definitions that a function or a class can reach.
 
-Imports cache, places.
+Imports cache, errors, places.
 """

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import filecmp
 import importlib.util
 import sys
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+
+from harness.errors import UserError
 
 OURS = frozenset({"harness", "methods"})
 """Packages of moebench itself, wherever they are installed."""
@@ -25,14 +28,31 @@ def file_of(module: str) -> Path:
 
     Raises:
         Unreadable: there is none.
+        UserError: another module of the name, that of another method, is loaded in this process.
     """
     loaded = getattr(sys.modules.get(module), "__file__", None)
     if loaded is not None and loaded.endswith(".py"):
+        _refuse_twin(module, Path(loaded))
         return Path(loaded)  # of a method's file too, which no path of Python's leads to
     spec = _spec(module)
     if spec is None or spec.name != module or not (spec.origin or "").endswith(".py"):
         raise Unreadable(f"{module} has no source")
     return Path(str(spec.origin))
+
+
+def _refuse_twin(module: str, loaded: Path) -> None:
+    """Raise where a process of its own would import other code than what is loaded.
+
+    Two methods that are given as files may each have a helper of one name beside them.
+    """
+    if "." in module or module in OURS or module.startswith(FROM_FILE):
+        return
+    if _INSTALLED & set(loaded.parts):
+        return
+    spec = PathFinder.find_spec(module)
+    other = Path(str(spec.origin)) if spec and (spec.origin or "").endswith(".py") else loaded
+    if other != loaded and not (loaded.is_file() and filecmp.cmp(loaded, other, shallow=False)):
+        raise UserError(f"two modules are named {module!r}: {loaded} and {other}; rename one.")
 
 
 def _spec(module: str) -> ModuleSpec | None:

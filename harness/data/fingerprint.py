@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.cache.notes import file_sha256
@@ -40,7 +42,7 @@ class Fingerprints:
 
 
 def _folder_sha256(folder: Path) -> str:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path))
+    files = sorted(_files(folder))
     if not files:
         return ""
     content = hashlib.sha256()
@@ -50,18 +52,24 @@ def _folder_sha256(folder: Path) -> str:
     return content.hexdigest()
 
 
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
+def _files(folder: Path) -> Iterator[Path]:
+    """The files below a folder that are not hidden; through links too, as data sets are read."""
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        # A link to a folder around it would go on for ever.
+        around = {here.resolve(), *here.resolve().parents}
+        folders[:] = [name for name in folders if (here / name).resolve() not in around]
+        for name in names:
+            if not name.startswith(".") and (here / name).is_file():
+                yield here / name
 
 
 def _hub_commit(hub_id: str) -> str:
-    """The commit of the hub's cache; else the names under which `datasets` keeps what it made."""
+    """The commit of the hub's cache; else the digest of the files that `datasets` has made."""
     from datasets.config import HF_DATASETS_CACHE
     from huggingface_hub.constants import HF_HUB_CACHE
 
     head = Path(HF_HUB_CACHE, f"datasets--{hub_id.replace('/', '--')}", "refs", "main")
     if head.is_file():
         return head.read_text(encoding="ascii", errors="replace").strip()
-    made = Path(HF_DATASETS_CACHE, hub_id.replace("/", "___"))
-    names = sorted(path.relative_to(made).as_posix() for path in made.glob("*/*/*"))
-    return hashlib.sha256("\n".join(names).encode()).hexdigest() if names else ""
+    return _folder_sha256(Path(HF_DATASETS_CACHE, hub_id.replace("/", "___")))

@@ -91,6 +91,8 @@ class Layout:
         return chosen
 
     def _glob(self, pattern: str) -> list[Path]:
+        if ".." in Path(pattern).parts:  # beyond what a data set's fingerprint covers
+            raise UserError(f"{self.folder}: the pattern {pattern!r} leaves the data set's folder.")
         try:
             return list(self.folder.glob(pattern))
         except (NotImplementedError, ValueError) as error:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from pydantic import ValidationError
@@ -161,15 +162,22 @@ def _from_file(name: str, where: str) -> type[Method]:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
-        except (SyntaxError, ImportError) as error:
+        except Exception as error:  # whatever a user's file does when it is imported
             del sys.modules[module_name]
             raise UserError(
-                f"{prefix}method file {file!r} cannot be imported: {first_line(error)}."
+                f"{prefix}method file {file!r} cannot be imported: {type(error).__name__}: "
+                f"{first_line(error)}{_line_of(error, path)}."
             ) from error
     kind = getattr(sys.modules[module_name], attribute, None)
     if kind is None:
         raise UserError(f"{prefix}method file {file!r} has no class {attribute!r}.")
     return _checked(kind, name, where)
+
+
+def _line_of(error: Exception, path: Path) -> str:
+    """The line of a file in which an error came up, in brackets; nothing where it was elsewhere."""
+    lines = [at.lineno for at in extract_tb(error.__traceback__) if Path(at.filename) == path]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def _checked(kind: Any, name: str, where: str) -> type[Method]:

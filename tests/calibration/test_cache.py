@@ -104,6 +104,54 @@ def test_a_statistic_without_tensors_is_taken_every_time(
             )
 
 
+class Scaled(Statistic):
+    """An author's: its factor has a private name."""
+
+    def __init__(self, factor: object) -> None:
+        self._factor = factor
+
+    def start(self, block: Block) -> None:
+        self.load = torch.zeros((), dtype=torch.float64)
+
+    def update(self, seen: Seen) -> None:
+        factor = self._factor() if callable(self._factor) else self._factor
+        self.load += factor * len(seen.x)  # type: ignore[operator]
+
+
+def made_for(factor: float) -> type[Statistic]:
+    """A class whose code has a variable of a function."""
+
+    class Made(Scaled):
+        def __init__(self) -> None:
+            super().__init__(0.0)
+
+        def update(self, seen: Seen) -> None:
+            self.load += factor * len(seen.x)
+
+    return Made
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Scaled,
+        lambda factor: Scaled(torch.tensor(factor)),
+        lambda factor: Scaled(lambda: factor),
+        lambda factor: made_for(factor)(),
+    ],
+    ids=["number", "tensor", "function", "closure"],
+)
+def test_an_option_decides_whatever_its_name_and_kind(
+    make: Callable[[float], Statistic], tiny: Tiny, calibration: Calibrate
+) -> None:
+    loads = []
+    for factor in (1.0, -1.0, -1.0):
+        with torch.no_grad():
+            block = next(iter(calibration(cache=True).walk(tiny("mixtral"))))
+            loads.append(float(block.collect(make(factor)).load))  # type: ignore[attr-defined]
+    assert loads[0] == -loads[1] == -loads[2] > 0
+
+
 class Broken(Statistic):
     """NaN in the second element."""
 

@@ -53,6 +53,16 @@ def test_other_data_sets_and_hidden_files_do_not_count(root: Path) -> None:
     assert of(root, "") != everything
 
 
+def test_data_behind_links_counts(root: Path, tmp_path: Path) -> None:
+    """Also where a folder in the data set is a link; one that leads back is no trap."""
+    store = (root / "acme" / "text" / "data").rename(tmp_path / "store")
+    (root / "acme" / "text" / "data").symlink_to(store)
+    (store / "back").symlink_to(root)
+    before = of(root)
+    (store / "test.jsonl").write_text("changed")
+    assert of(root) != before
+
+
 def test_a_data_set_that_is_not_there_has_none(root: Path) -> None:
     assert of(root, "acme/gone") == ""
 
@@ -65,8 +75,11 @@ def test_the_hub_s_is_the_commit_in_its_cache(
     assert of(None) == ""
     made = tmp_path / "datasets" / "acme___text" / "default" / "0.0.0" / "1a2b"
     made.mkdir(parents=True)
+    (made / "text-test.arrow").write_text("of the hub")
     prepared = of(None)
     assert len(prepared) == 64
+    (made / "text-test.arrow").write_text("of a hand.")
+    assert of(None) != prepared
     head = tmp_path / "hub" / "datasets--acme--text" / "refs" / "main"
     head.parent.mkdir(parents=True)
     head.write_text("c0ffee\n")

@@ -10,6 +10,7 @@ import pytest
 
 from harness.calibration.walk import Calibration
 from harness.errors import Refused, UserError
+from harness.method import registry
 from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build
 from harness.model.view import MoEModel
@@ -118,3 +119,22 @@ class Typed(Method):
         doubled = 2 * model.blocks[0].weight("experts.0.down")
         yield SetWeights.of(0, {"experts.0.down": doubled})
 """
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("UNDEFINED", r"NameError: name 'UNDEFINED' is not defined \(line 2\)"),
+        ('raise ValueError("boom")', r"ValueError: boom \(line 2\)"),
+        ("import nothing_of_this_name", r"ModuleNotFoundError: No module named 'nothing_of"),
+    ],
+)
+def test_a_file_that_fails_when_imported_is_one_sentence(
+    tmp_path: Path, fault: str, said: str
+) -> None:
+    """Also the second time: no half of it stays."""
+    file = tmp_path / "mine.py"
+    file.write_text(f"from harness.method import Method\n{fault}\nclass Mine(Method): ...\n")
+    for _ in range(2):
+        with pytest.raises(UserError, match=f"mine.py' cannot be imported: {said}"):
+            registry.method(f"{file}:Mine")

@@ -86,6 +86,13 @@ def test_a_pickle_checkpoint_is_refused(checkpoint: Callable[..., Path]) -> None
         open_model(str(folder))
 
 
+def test_a_configuration_with_a_value_of_the_wrong_kind_is_one_sentence(tmp_path: Path) -> None:
+    text = {"model_type": "mixtral", "num_local_experts": "x"}
+    (tmp_path / "config.json").write_text(json.dumps(text))
+    with pytest.raises(UserError, match=r"the configuration of .* cannot be read"):
+        describe(str(tmp_path))
+
+
 def test_an_unknown_family_names_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mixtrall"}))
     with pytest.raises(UserError, match="Did you mean 'mixtral'"):

@@ -8,7 +8,7 @@ and, where j was among them, the next in router order: k + 1 outputs per token s
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ class LeaveOneOut(Statistic):
         block: The block, as the walk gives it.
         base: What another block of the same model measured; None measures it here.
     """
+
+    aside: ClassVar[tuple[str, ...]] = ("_block", "_after", "_given")
 
     def __init__(self, block: LiveBlock, base: Tensor | None = None) -> None:
         model = block.model

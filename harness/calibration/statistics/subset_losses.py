@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,6 +28,8 @@ class SubsetLosses(Statistic):
         also: Other numbers of experts to drop, whose losses the same pass takes. What is cached is
             that of the set of numbers, whichever of them is asked for.
     """
+
+    aside: ClassVar[tuple[str, ...]] = ("_dropped", "_target")
 
     def __init__(
         self, dropped: int, *, target: Outputs | None = None, also: tuple[int, ...] = ()

@@ -107,6 +107,7 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
         UserError: it is missing, corrupt, of an unknown family or cannot be fetched, or the weights
             are not all that transformers would load, or not where they usually are.
     """
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     from harness.model.families import deepseek
@@ -124,7 +125,7 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
         config = AutoConfig.from_pretrained(
             here or ref, trust_remote_code=False, local_files_only=here is not None
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise UserError(
             f"the configuration of {ref} cannot be read: {first_line(error)}."
         ) from error
