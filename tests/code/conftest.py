@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -58,6 +59,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
     monkeypatch.setenv("MOEBENCH_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "project"
     folder.mkdir()
+    loaded = set(sys.modules)
     monkeypatch.syspath_prepend(str(folder))
     yield Project(folder)
+    for module in set(sys.modules) - loaded:  # of this folder, which is not the next test's
+        if str(getattr(sys.modules[module], "__file__", "")).startswith(str(folder)):
+            del sys.modules[module]
     modules.is_library.cache_clear()
