@@ -120,9 +120,10 @@ def machine(suite: str) -> str:
     machines = {f"{p.processor}, {p.threads} of {p.cores} cores" for p in places}
     commits = sorted({(place.commit or "unknown")[:8] for place in places})
     dtype = store(suite).plan().protocol.dtype
+    noun = "commits" if len(commits) > 1 else "commit"
     return (
         f"From the records in `results/{suite}`: {'; '.join(sorted(machines))}, {dtype}, by "
-        f"commits {', '.join(commits)}."
+        f"{noun} {', '.join(commits)}."
     )
 
 
