@@ -127,7 +127,7 @@ def test_an_edited_statistic_gives_the_new_experts_at_once(bench: Bench) -> None
     bench.edit("mine.py", "self.load += torch", "self.load -= torch")
     assert "2 cells: 1 run now, 1 before" in bench.run()
     second = bench.experts()
-    assert second != first
+    assert all(new != old for new, old in zip(second, first, strict=True))
     kept = bench.statistics()
     bench.edit("mine.py", '"""Tokens per expert."""', '"""The number of tokens."""  # counted')
     shutil.rmtree(bench.folder / "results")
