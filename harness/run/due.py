@@ -100,7 +100,7 @@ def reasons(due: Mapping[str, Due], planned: Sequence[Due]) -> Iterator[str]:
     for why, names in again.items():
         yield f"{_named(names)} again: {why}"
     for why, names in elsewhere.items():
-        yield f"measured elsewhere: {_named(names)} ({why}); --fresh-environment runs again"
+        yield f"measured elsewhere: {_named(names)} ({why}); --fresh-environment runs them again"
 
 
 def _named(names: Sequence[str]) -> str:
