@@ -1,4 +1,4 @@
 """Files that spare work: written whole, checked when they are read, made again where damaged.
 
-Imports errors, places.
+Imports disk, errors, places.
 """

@@ -13,7 +13,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from harness.cache.writing import keep
+from harness.cache.keeping import keep
 
 _SEAL = re.compile(rb"\nmoebench-seal ([0-9]{16}) ([0-9a-f]{64})\n")
 _LENGTH = len("\nmoebench-seal ") + 16 + 1 + 64 + 1

@@ -13,8 +13,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from harness.cache.keeping import keep
 from harness.cache.tensors import packed
-from harness.cache.writing import keep, put
+from harness.disk.writing import put
 from harness.errors import UserError
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)

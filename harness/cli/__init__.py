@@ -1,6 +1,6 @@
 """The command line. One file per verb; nothing heavy is imported before a verb runs.
 
-Imports cache, calibration, errors, evaluate, export, judge, measure, method, model, peers,
+Imports calibration, disk, errors, evaluate, export, judge, measure, method, model, peers,
 places, plan, records, reference, report, run.
 """
 

@@ -24,8 +24,8 @@ def doctor(results: Results = Path("results")) -> None:
 
 def findings(results: Path) -> Iterator[tuple[str, str]]:
     """Yield name and value of everything that a bug report needs."""
-    from harness.cache.writing import obstacle
     from harness.cli import owners
+    from harness.disk.writing import obstacle
     from harness.measure.environment import environment
     from harness.model.quantized import native
     from harness.peers.peer import PEERS

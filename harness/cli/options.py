@@ -46,7 +46,7 @@ def format_option(*formats: str) -> Any:
 
 def put_out(text: str, out: Path | None) -> None:
     """Print a table, or write it to a file and say so."""
-    from harness.cache.writing import no_space
+    from harness.disk.writing import no_space
 
     if out is None:
         typer.echo(text, nl=not text.endswith("\n"))

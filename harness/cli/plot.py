@@ -26,7 +26,7 @@ def plot(
     ] = None,
 ) -> None:
     """Draw accuracy against size, and the methods' notes, as PNG and SVG; print the files."""
-    from harness.cache.writing import no_space
+    from harness.disk.writing import no_space
     from harness.records.standing import standing
     from harness.records.store import Store
     from harness.report.figures.canvas import draw

@@ -17,7 +17,14 @@ from harness.code.modules import FROM_FILE, OURS, is_library
 from harness.code.names import STAR
 from harness.code.outline import EFFECTS, WHOLE, Outline, reached
 
-SILENT = ("harness.errors", "harness.records", "harness.places", "harness.code", "harness.cache")
+SILENT = (
+    "harness.errors",
+    "harness.disk",
+    "harness.records",
+    "harness.places",
+    "harness.code",
+    "harness.cache",
+)
 """Rooms that compute no number: sentences, the shape of results, folders, and this one."""
 DIGITS = 16
 _NOTHING = Outline({}, {}, {})

@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from harness.cache.writing import no_space
+from harness.disk.writing import no_space
 from harness.errors import Refused, UserError
 from harness.peers.peer import Peer
 from harness.places import cache_folder

@@ -1,4 +1,4 @@
 """Records: the stored result of one cell, its protocol, and the folder that holds the records.
 
-Imports cache, errors, places.
+Imports cache, disk, errors, places.
 """

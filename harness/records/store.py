@@ -25,7 +25,7 @@ from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.cache.writing import no_space, put
+from harness.disk.writing import no_space, put
 from harness.errors import UserError, first_fault, nearest
 from harness.records.archive import AGAIN as FETCH
 from harness.records.archive import Archive

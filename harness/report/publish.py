@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.cache.writing import no_space
+from harness.disk.writing import no_space
 from harness.records.standing import Standing, standing
 from harness.records.store import Store
 

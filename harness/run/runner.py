@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cache.writing import no_space
+from harness.disk.writing import no_space
 from harness.errors import UserError, nearest
 from harness.measure.environment import surroundings
 from harness.model.families.shipped import config_file

@@ -18,7 +18,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from harness.cache.writing import full, is_full
+from harness.disk.writing import full, is_full
 from harness.errors import Refused, UserError, first_fault
 from harness.records.record import Record
 from harness.run.job import Job, Outcome, Say

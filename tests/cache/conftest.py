@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cache import writing
+from harness.cache import keeping
 
 Spoil = Callable[[], None]
 
@@ -19,7 +19,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache folder, not yet made, of a process that has not warned yet."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("MOEBENCH_CACHE", str(folder))
-    monkeypatch.setattr(writing, "_warned", False)
+    monkeypatch.setattr(keeping, "_warned", False)
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from harness.cache import tensors, writing
+from harness.cache import keeping, tensors
 from harness.calibration.cache import keep_tokens
 from harness.calibration.observe import Seen
 from harness.calibration.statistic import Statistic
@@ -30,7 +30,7 @@ Calibrate = Callable[..., Calibration]
 
 @pytest.fixture(autouse=True)
 def unwarned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "_warned", False)
+    monkeypatch.setattr(keeping, "_warned", False)
 
 
 def collect(model: MoEModel, calibration: Calibration) -> list[float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.cache import writing
+from harness.cache import keeping
 from harness.method.quantization.grid import rounded
 from harness.model.layers.packed import Packed
 from harness.model.quantized import int4, native
@@ -94,7 +94,7 @@ def kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("needs AVX2 and a C compiler")
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     monkeypatch.setenv("MOEBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(writing, "_warned", False)
+    monkeypatch.setattr(keeping, "_warned", False)
     return tmp_path / "cache" / "kernels"
 
 

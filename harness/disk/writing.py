@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,6 @@ from harness.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_IN_RUST = f"os error {errno.ENOSPC}"
-_log = logging.getLogger(__name__)
-_warned = False
-"""True once this process has said that the cache cannot be written."""
 
 
 def put(path: Path, data: bytes) -> None:
@@ -37,28 +33,6 @@ def put(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-
-
-def keep(path: Path, data: bytes) -> bool:
-    """Write a file of the cache if that can be done; return True if it was.
-
-    The cache spares work and decides nothing, so one that cannot be written is a warning, and one
-    per process is enough.
-    """
-    global _warned
-    try:
-        put(path, data)
-    except OSError as error:
-        if not _warned:
-            _warned = True
-            _log.warning(
-                "%s: cannot be written (%s); results stay right, but later runs do this work "
-                "again; make room, or name another cache folder in MOEBENCH_CACHE",
-                path,
-                error.strerror or error,
-            )
-        return False
-    return True
 
 
 def obstacle(folder: Path) -> str | None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cache.writing import is_full, keep, obstacle, put
+from harness.cache.keeping import keep
+from harness.disk.writing import is_full, obstacle, put
 from harness.errors import UserError
 from tests.cache.conftest import Spoil, warnings
 

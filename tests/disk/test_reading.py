@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.disk.reading import parse_json, parse_object, parse_toml, read_object
+from harness.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "a.json: it is not JSON, or is cut short (line 1: "),
+        ('{"a": 1, "a": 2}', "a.json: the key 'a' stands twice."),
+        ("[" * 100_000, "a.json: lists and tables in it are nested too deeply."),
+        ("[" * 200 + "]" * 200, "a.json: lists and tables in it are nested too deeply."),
+        ("9" * 5000, "a.json: a number in it has too many digits."),
+        (b"\n\xff", "a.json:2: it is not text in UTF-8."),
+        ("[1]", "a.json: it should hold a JSON object, not a list."),
+    ],
+)
+def test_a_text_that_is_no_object_is_a_sentence(text: str | bytes, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        parse_object(text, "a.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("a = \nb = 1", "a.toml:1: not valid TOML ("),
+        ("a = " + "[" * 100_000, "a.toml: lists and tables in it are nested too deeply."),
+        ("a = " + "9" * 5000, "a.toml: not valid TOML (a number in it has too many digits)."),
+    ],
+)
+def test_toml_that_is_none_is_a_sentence(text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        parse_toml(text, "a.toml")
+
+
+def test_a_file_is_named_with_the_fault(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no file"):
+        read_object(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be read \(No such file"):
+        read_object(tmp_path / "absent.json")
+
+
+def test_a_byte_order_mark_is_no_fault() -> None:
+    assert parse_json(b"\xef\xbb\xbf1", "a") == 1
