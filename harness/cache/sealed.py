@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cache.keeping import keep
+from harness.disk.reading import BadFile, parse_json
 
 _SEAL = re.compile(rb"\nmoebench-seal ([0-9]{16}) ([0-9a-f]{64})\n")
 _LENGTH = len("\nmoebench-seal ") + 16 + 1 + 64 + 1
@@ -28,9 +29,9 @@ def read(path: Path) -> Any | None:
     """
     body = read_bytes(path)
     try:
-        return None if body is None else json.loads(body)
-    except ValueError:
-        damaged(path, "it holds no JSON")
+        return None if body is None else parse_json(body, str(path))
+    except BadFile as error:
+        damaged(path, error.why)
         return None
 
 

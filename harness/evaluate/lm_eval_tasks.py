@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data import DataRoot, hub_errors
+from harness.disk.reading import read_text
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def data_sets(name: str) -> frozenset[str]:
     folder = folder_of(name)
     if folder is None:
         return frozenset()
-    texts = [file.read_text("utf-8") for file in sorted(folder.glob("*yaml*")) if file.is_file()]
+    texts = [read_text(file) for file in sorted(folder.glob("*yaml*")) if file.is_file()]
     return frozenset(match[1] for text in texts for match in _DATA_SET.finditer(text))
 
 

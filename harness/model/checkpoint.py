@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
 
 from harness.cache.notes import file_sha256
+from harness.disk.reading import read_json
 from harness.errors import UserError
 
 WHOLE = "model.safetensors"
@@ -24,21 +25,12 @@ _DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
+class Index(BaseModel):
+    """The index of a checkpoint in several files; what else it says is not read."""
 
-    Raises:
-        UserError: the file is missing, truncated, or not an object.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing.") from error
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}.") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{path} does not hold a JSON object.")
-    return data
+    weight_map: dict[str, str] = Field(min_length=1)
+    """Name of the file that holds a tensor, by the tensor's name."""
+    metadata: dict[str, Any]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -96,11 +88,11 @@ def shards(folder: Path) -> list[Path]:
 
 def _indexed(index: Path) -> list[str]:
     """The names of the shards in an index, sorted as transformers sorts them."""
-    text = read_json(index)
-    where = text.get("weight_map")
-    if not isinstance(where, dict) or not where or "metadata" not in text:
-        raise UserError(f"{index} lacks 'weight_map' or 'metadata'; copy it again.")
-    return sorted({str(name) for name in where.values()})
+    names = sorted(set(read_json(index, Index).weight_map.values()))
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"{index}: {name!r} is no file below its folder; copy it again.")
+    return names
 
 
 def refuse_other_kinds(folder: Path) -> None:

@@ -11,7 +11,6 @@ looking at `PrintedColumn.metric`, `PrintedColumn.protocol` and `PrintedTable.pr
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.disk.reading import parse_toml, read_text
 from harness.errors import UserError, first_fault, unknown
 
 # importlib.resources cannot open a folder without __init__.py in an editable install.
@@ -177,9 +177,10 @@ def load(paper: str, folder: Path = FOLDER) -> dict[str, PrintedTable]:
     path = folder / f"{paper}.toml"
     if not path.is_file():
         raise unknown("paper", paper, papers(folder))
+    data = parse_toml(read_text(path), str(path), number=Decimal)
+    if isinstance(data.get("paper"), dict):
+        data["paper"] = {"key": paper, **data["paper"]}
     try:
-        data = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
-        data["paper"] = {"key": paper, **data.get("paper", {})}
         file = _File.model_validate(data)
         printed = [_table(file, sheet) for sheet in file.tables]
     except ValidationError as error:

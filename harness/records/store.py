@@ -33,7 +33,7 @@ from harness.records.digest import digest_of_lines, sealed, unsealed
 from harness.records.items import Line, lines_of, parse_items
 from harness.records.loose import Loose, compressed_lines
 from harness.records.protocol import Protocol
-from harness.records.reading import AGAIN, CHANGED, Damaged, damaged, parse_object, record_text
+from harness.records.reading import AGAIN, CHANGED, Damaged, damaged, read_object, record_text
 from harness.records.record import Item, Record
 
 
@@ -217,7 +217,7 @@ class Store:
         if not path.exists():
             raise self.empty()
         remedy = "Run the suite again to rewrite it."
-        values, right = unsealed(parse_object(path.read_bytes(), path, remedy))
+        values, right = unsealed(read_object(path, remedy))
         if right is False:
             raise damaged(path, CHANGED, remedy)
         try:

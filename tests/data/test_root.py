@@ -127,12 +127,20 @@ def test_a_fingerprint_follows_the_rows_not_the_format(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("train.jsonl", LINES[:-10].encode(), r"train.jsonl:5: invalid JSON .* cut short"),
-        ("train.jsonl", b'{"a": 1}\n[2]\n', r"train.jsonl:2: not a JSON object but list"),
-        ("train.jsonl", b'{"a": "\xff"}\n', r"train.jsonl:1: invalid JSON"),
+        ("train.jsonl", LINES[:-10].encode(), r"train.jsonl:5: it is not JSON, or is cut short"),
+        (
+            "train.jsonl",
+            b'{"a": 1}\n[2]\n',
+            r"train.jsonl:2: it should hold a JSON object, not a list",
+        ),
+        ("train.jsonl", b'{"a": "\xff"}\n', r"train.jsonl:1: it is not text in UTF-8"),
         ("train.jsonl.gz", CUT_SHORT, r"train.jsonl.gz: cannot be read"),
         ("train.jsonl.gz", b"plain", r"train.jsonl.gz: cannot be read to its end"),
-        ("train.json", b"[{}, 3]", r"train.json: item 2: not a JSON object but int"),
+        (
+            "train.json",
+            b"[{}, 3]",
+            r"train.json: item 2: it should hold a JSON object, not a number",
+        ),
         ("train.parquet", b"PAR1 but not really", r"train.parquet: cannot be read as parquet"),
         ("train.jsonl", b"\n", r"the split 'train' of someone/things has no rows"),
     ],
@@ -147,10 +155,13 @@ def test_a_bad_file_is_named_with_its_line(
 
 def test_a_bad_readme_is_named(folder: Path) -> None:
     (folder / "README.md").write_text("---\nconfigs: [{config_name: a, data_files: 3}]\n---\n")
-    with pytest.raises(UserError, match=r"README.md: config 'a' has no readable `data_files`"):
+    with pytest.raises(
+        UserError,
+        match=r"README.md: the front matter has no readable `configs` \('data_files' should be",
+    ):
         _root(folder).rows("someone/things", "a")
     (folder / "README.md").write_text("---\nconfigs: [\n---\n")
-    with pytest.raises(UserError, match=r"README.md: the front matter has no readable `configs`"):
+    with pytest.raises(UserError, match=r"README.md: the front matter: not valid YAML \(line 2: "):
         _root(folder).rows("someone/things", "a")
 
 

@@ -6,12 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from harness.disk.reading import read_object
 from harness.errors import UserError, first_line, unknown
 from harness.model.checkpoint import (
     ADAPTER,
     WHOLE,
     checkpoint_sha256,
-    read_json,
     refuse_other_kinds,
 )
 from harness.model.families.shipped import config_file
@@ -118,7 +118,7 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
     here = folder or (shipped_config(ref) if offline else None)
     if folder is not None:
         refuse_other_kinds(folder)
-        model_type = read_json(folder / "config.json").get("model_type")
+        model_type = read_object(folder / "config.json").get("model_type")
         if model_type not in FAMILIES:
             raise unknown("model family", str(model_type), FAMILIES, where=f"{folder}/config.json")
     try:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from harness.disk.reading import read_object
 from harness.errors import UserError
-from harness.model.checkpoint import read_json, refuse_other_kinds, shards, side_files
+from harness.model.checkpoint import refuse_other_kinds, shards, side_files
 from harness.model.names import EDITS_FILE
 
 FORMAT = 2
@@ -70,7 +71,7 @@ class Manifest:
         """
         refuse_other_kinds(folder)
         where = folder / EDITS_FILE
-        text = read_json(where)
+        text = read_object(where)
         _check_format(text.get("format"), where, verify=verify)
         if verify and text.get("sha256") != _own_sha256(text):
             raise UserError(f"{where} was changed after the artifact was made; {_MEND}.")
