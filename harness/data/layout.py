@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from harness.data.files import is_data
 from harness.disk.reading import BadFile, fit, parse_yaml, read_text
@@ -40,9 +40,7 @@ class Chosen(BaseModel):
 class Config(BaseModel):
     """One entry of `configs:`; what else it says is not read."""
 
-    model_config = ConfigDict(coerce_numbers_to_str=True)
-
-    config_name: str
+    config_name: str = Field(coerce_numbers_to_str=True)
     default: bool = False
     data_dir: str | None = None
     data_files: str | list[Chosen] | list[str] | dict[str, str | list[str]] = "**/*"

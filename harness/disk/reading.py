@@ -110,7 +110,7 @@ def decoded(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        if b"\n" in data.strip():
+        if b"\n" in data.rstrip():
             line = data[: error.start].count(b"\n") + 1
             where = f"{where}:{line}"
         raise BadFile(where, "it is not text in UTF-8") from None
