@@ -117,7 +117,7 @@ class Archive:
         """
         files = file_sha256(self.records_path) + file_sha256(self.items_path)
         note = cache_folder() / "archives" / hashlib.sha256(files.encode()).hexdigest()
-        known = sealed.read(note)
+        known = sealed.read(note, list[str])
         if known is None:
             known = [cell for cell, record in self.records.whole.items() if self._is_whole(record)]
             sealed.write(note, known)

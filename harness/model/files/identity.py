@@ -112,15 +112,19 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
 
     from harness.model.families import deepseek
     from harness.model.families.family import FAMILIES
+    from harness.model.families.limits import check_limits
 
     deepseek.register()
     folder = folder_of(ref)
     here = folder or (shipped_config(ref) if offline else None)
     if folder is not None:
         refuse_other_kinds(folder)
-        model_type = read_object(folder / "config.json").get("model_type")
+        where = str(folder / "config.json")
+        values = read_object(folder / "config.json")
+        model_type = str(values.get("model_type"))
         if model_type not in FAMILIES:
-            raise unknown("model family", str(model_type), FAMILIES, where=f"{folder}/config.json")
+            raise unknown("model family", model_type, FAMILIES, where=where)
+        check_limits(values, where)
     try:
         config = AutoConfig.from_pretrained(
             here or ref, trust_remote_code=False, local_files_only=here is not None

@@ -75,6 +75,7 @@ def _open_checkpoint(
     attention: str,
 ) -> MoEModel:
     """Load a checkpoint whole, as transformers does."""
+    from harness.model.files.fit import check_folder
     from harness.model.files.head import tell_head
     from harness.model.shell import own
     from harness.model.view import MoEModel
@@ -83,7 +84,7 @@ def _open_checkpoint(
     if folder is None:
         refuse_adapter_on_hub(ref)
     else:
-        weight_files(folder)
+        check_folder(folder, experts=experts, attention=attention)
     lm = _from_pretrained(
         str(folder or ref),
         local_files_only=folder is not None,

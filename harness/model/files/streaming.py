@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from harness.errors import UserError
 from harness.model.checkpoint import weight_files
 from harness.model.files.artifact import meta_model
+from harness.model.files.fit import check
 from harness.model.files.generation import read_generation
 from harness.model.files.head import settle_head
 from harness.model.files.identity import check_unchanged, describe, read_config
@@ -22,9 +22,6 @@ from harness.model.names import EDITS_FILE, folder_of
 from harness.model.stored import Files
 from harness.model.tokenizer import tokenizer_source
 from harness.model.view import MoEModel
-
-_NOT_NEEDED = (r"rotary_emb\.inv_freq$",)
-"""Tensors that old checkpoints hold and transformers computes."""
 
 
 def open_streamed(
@@ -56,7 +53,7 @@ def open_streamed(
         held = weight_files(folder)
         files = Files(held, device=device, check=_Unchanged(held))
         model = _on_meta(ref, folder, files, dtype, experts=experts, attention=attention)
-        _check(model, files, folder)
+        check(model, files, folder)
     model.frame.load_state_dict(files.read(frame_state(model)), assign=True, strict=False)
     model.frame.tie_weights()
     model.frame.to(device)  # type: ignore[arg-type]
@@ -105,18 +102,6 @@ def _own_dtype(files: Files) -> torch.dtype | None:
     """The number format in which transformers loads what no configuration gives one for."""
     tensors = (files.tensor(name) for name in files.names)
     return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
-
-
-def _check(model: MoEModel, files: Files, folder: Path) -> None:
-    """Compare names and shapes of all tensors with the files' headers, before anything runs."""
-    expected = files.expected(state(model))
-    ignored = [*_NOT_NEEDED, *(model.frame._keys_to_ignore_on_load_unexpected or ())]
-    held = {
-        name: tensor
-        for name, tensor in files.shapes().items()
-        if name in expected or not any(re.search(pattern, name) for pattern in ignored)
-    }
-    agree(expected, held, folder, what="tensors and configuration")
 
 
 def _downloaded(ref: str) -> Path:
