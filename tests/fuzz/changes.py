@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from hypothesis import strategies as st
 
 
@@ -243,3 +244,46 @@ def safetensors_file(data: bytes) -> st.SearchStrategy[bytes]:
 
 def _json_bytes(value: Any) -> bytes:
     return as_json(value).encode()
+
+
+def front_matter(data: bytes) -> st.SearchStrategy[bytes]:
+    """The README's YAML changed in its values (JSON is YAML), or any bytes."""
+    _, front, rest = data.decode().split("---\n", 2)
+    changed = other_values(yaml.safe_load(front)).map(as_json)
+    whole = changed.map(lambda text: f"---\n{text}\n---\n{rest}".encode())
+    return st.one_of(whole, other_bytes(data), st.sampled_from(YAML).map(str.encode))
+
+
+YAML = (
+    "---\nconfigs: &a [*a]\n---\n",
+    "---\na: &a [x, x]\nb: &b [*a, *a]\nconfigs: [*b, *b]\n---\n",
+    "---\nconfigs: !!python/object/apply:os.getpid []\n---\n",
+    "---\n? {a: b}\n: c\n---\n",
+    "---\n- configs\n---\n",
+    "---\n<<: 3\n---\n",
+    "---\n" + "- " * 5000 + "\n---\n",
+)
+STATEMENTS = (
+    "import sys; sys.exit(3)",
+    "raise SystemExit",
+    "raise KeyboardInterrupt",
+    "1 / 0",
+    "import nothing_of_this_name",
+    "raise BaseException('x')",
+    "def f(:",
+    "class Nothing: pass",
+    "Nothing = 3",
+    "from pydantic import BaseModel\nclass Nothing(BaseModel): x: 'Missing'",
+    "def forever(n):\n    forever(n)\nforever(1)",
+    "class Meta(type):\n    def __init__(*a): raise SystemExit(1)\nclass X(metaclass=Meta): pass",
+)
+
+
+def python_file(data: bytes) -> st.SearchStrategy[bytes]:
+    """A statement more, at the beginning or the end, or any bytes."""
+    more = st.sampled_from(STATEMENTS).map(str.encode)
+    return st.one_of(
+        more.map(lambda line: line + b"\n" + data),
+        more.map(lambda line: data + b"\n" + line + b"\n"),
+        other_bytes(data),
+    )

@@ -7,6 +7,7 @@ take all memory, or the whole day, before anything could be said about it.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -62,6 +63,19 @@ LIMITS: Mapping[str, Limit] = {
 """Fields by name; a null is transformers' to understand, unless the field is needed."""
 
 
+LARGEST = 2**34
+"""Values in one tensor: twice as many as in the largest published stack of experts."""
+TENSORS: tuple[tuple[str, ...], ...] = (
+    ("vocab_size", "hidden_size"),
+    ("hidden_size", "intermediate_size"),
+    ("hidden_size", "num_attention_heads", "head_dim"),
+    ("num_local_experts", "intermediate_size", "hidden_size"),
+    ("num_experts", "moe_intermediate_size", "hidden_size"),
+    ("n_routed_experts", "moe_intermediate_size", "hidden_size"),
+)
+"""Fields whose product is the number of values of a tensor, where a configuration has them all."""
+
+
 def check_limits(config: Mapping[str, Any], where: str) -> None:
     """Check the sizes in a configuration.
 
@@ -72,6 +86,17 @@ def check_limits(config: Mapping[str, Any], where: str) -> None:
     Raises:
         UserError: a size is no whole number, or beyond its limit; names field and limit.
     """
+    _check_each(config, where)
+    for fields in TENSORS:
+        sizes = [config.get(field) or 0 for field in fields]
+        if math.prod(sizes) > LARGEST:
+            raise UserError(
+                f"{where}: {' x '.join(map(repr, fields))} is {' x '.join(map(str, sizes))}, a "
+                f"tensor of more than {LARGEST} values."
+            )
+
+
+def _check_each(config: Mapping[str, Any], where: str) -> None:
     for field, limit in LIMITS.items():
         value = config.get(field, limit.least)
         if value is None and field not in NEEDED:
