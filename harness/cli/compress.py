@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import DataRoot, DType, Verify, as_list, check_dtype, say, say_phase
-from harness.errors import UserError
+from harness.disk.reading import BadFile, parse_toml
+from harness.errors import UserError, quoted
 
 if TYPE_CHECKING:
     from harness.plan.forms import CalibrationForm
@@ -137,9 +137,12 @@ def setting(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise UserError(f"--set {text!r} is not of the form NAME=VALUE.")
     try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name, value
+        tables = parse_toml(f"value = {value}", "--set")
+    except BadFile as error:
+        if "TOML" in error.why:
+            return name, value
+        raise UserError(f"--set {quoted(name)}: {error.why}.") from None
+    return name, tables["value"] if tables.keys() == {"value"} else value
 
 
 def carry_out(

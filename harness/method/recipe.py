@@ -14,6 +14,7 @@ import torch
 from harness.calibration.walk import Calibration
 from harness.code.modules import Unreadable
 from harness.code.reach import code_sha256
+from harness.errors import UserError
 from harness.method.contract import Method, Note
 from harness.method.registry import code_of
 from harness.model.edits import Edit
@@ -71,12 +72,22 @@ def _run(model: MoEModel, step: BoundStep) -> StepReport:
 def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
     """Resume the method under no_grad each time; `no_grad` around a yield would leak."""
     generator = method.compress(model, calibration)
+    if not isinstance(generator, Iterator):
+        raise UserError(
+            f"method {method.name!r}: its 'compress' yields nothing; it should be a generator, "
+            "which yields edits and notes."
+        )
     while True:
         with torch.no_grad():
             try:
                 item = next(generator)
             except StopIteration:
                 return
+        if not isinstance(item, (Edit, Note)):
+            raise UserError(
+                f"method {method.name!r} yields a {type(item).__name__}; it should yield edits "
+                "and notes."
+            )
         yield item
 
 

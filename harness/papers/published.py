@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -95,8 +95,17 @@ class PrintedRow(_Data):
         """True if `name` means this row: its "method", and printed numbers that tell it apart."""
         numbers = {key: number for key, number in name.items() if key != "method"}
         return self.method == name.get("method") and all(
-            self.printed.get(column) == Decimal(str(number)) for column, number in numbers.items()
+            column in self.printed and str(self.printed[column].normalize()) == _plain(number)
+            for column, number in numbers.items()
         )
+
+
+def _plain(number: str | float) -> str:
+    """A number in the shortest digits; what is none stays as it is written."""
+    try:
+        return str(Decimal(str(number)).normalize())
+    except InvalidOperation:
+        return str(number)
 
 
 class PrintedRowName(_Data):

@@ -123,7 +123,8 @@ def report(folder: Path) -> dict[str, Any]:
     try:
         return read_object(folder / "report.json")
     except BadFile as error:
-        raise UserError(f"the peer's worker ended without a report ({error.why}).") from error
+        why = f"the peer's worker ended without a report ({error.why})"
+        raise BadFile(error.where, why) from error
 
 
 def blank(block: Block, name: str, scheme: Scheme) -> Quantized:

@@ -138,7 +138,10 @@ def check_step(suite: Suite, step: Step, at: locate.KeyPath) -> None:
     for option in step.options:
         registry.check_option(method, step.method, option, where=suite.where(*at, option))
     of = f"method {step.method!r}: "
-    fill(method, step.options, text=suite.text, source=suite.source, at=at, of=of, noun="option")
+    with registry.theirs(f"{suite.where(*at)}: {of}it cannot be made"):
+        fill(
+            method, step.options, text=suite.text, source=suite.source, at=at, of=of, noun="option"
+        )
 
 
 def check_calibration(suite: Suite, step: Step, at: locate.KeyPath) -> None:

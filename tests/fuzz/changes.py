@@ -266,7 +266,6 @@ YAML = (
 STATEMENTS = (
     "import sys; sys.exit(3)",
     "raise SystemExit",
-    "raise KeyboardInterrupt",
     "1 / 0",
     "import nothing_of_this_name",
     "raise BaseException('x')",

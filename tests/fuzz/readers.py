@@ -24,8 +24,9 @@ from harness.data.files import placed
 from harness.data.layout import Layout
 from harness.method import registry
 from harness.model.checkpoint import shards, weight_files
+from harness.model.edits import parse
 from harness.model.files.identity import read_config
-from harness.model.files.manifest import Manifest, _own_sha256
+from harness.model.files.manifest import Manifest, _own_sha256, write_manifest
 from harness.model.tokenizer import load_tokenizer
 from harness.papers.published import FOLDER, load
 from harness.peers.exchange import report
@@ -152,7 +153,8 @@ def _all_results(path: Path) -> None:
     store = Store(folder)
     run = standing(store)
     for sentence in run.gaps():
-        check_sentence(sentence, path)
+        assert sentence.isprintable()
+        assert "Traceback" not in sentence
     for cell in ("m-baseline-0", CELL):
         store.items(cell)
 
@@ -189,7 +191,6 @@ def _index(folder: Path) -> Path:
 def _edits(folder: Path) -> Path:
     path = _checkpoint("edits.json")(folder)
     values = {
-        "format": 2,
         "base": {"ref": "reference/mixtral", "sha256": "0" * 64},
         "recipe": [],
         "calibration": [],
@@ -198,14 +199,16 @@ def _edits(folder: Path) -> Path:
             {"kind": "skip_experts", "block": 1, "beta": 0.5},
             {"kind": "drop_block", "block": 1},
         ],
-        "files": {},
     }
-    return _written(path.parent, path.name, json.dumps(values))
+    write_manifest(path.parent, values)
+    return path
 
 
 def _read_edits(path: Path) -> None:
     origin(str(path.parent))
-    Manifest.read(path.parent)
+    manifest = Manifest.read(path.parent)
+    for number, edit in enumerate(manifest.edits):
+        parse(edit, where=f"{path}, edit {number}")
 
 
 def _tokens(folder: Path) -> Path:
@@ -264,7 +267,8 @@ class Nothing(Method):
 
 
 def _layout(path: Path) -> None:
-    _written(path.parent, "main/train-0.jsonl", "{}")
+    for name in ("main/train-0.jsonl", "main/test.jsonl"):
+        _written(path.parent, name, "{}")
     layout = Layout(path.parent, "someone/things")
     for config in (None, "main"):
         for split in layout.splits(config):
@@ -357,7 +361,7 @@ READERS: dict[str, Reader] = {
         100,
     ),
     "recipe": Reader(
-        _file("mine.toml", 'steps = [{method = "eep", keep = 4}]\n[calibration]\nref = "c4"\n'),
+        _file("mine.toml", 'steps = [{method = "eep", keep = 4}]\n[calibration]\nref = "pile"\n'),
         _recipe,
         toml_file,
         ("plan.suite",),
@@ -530,4 +534,28 @@ READERS: dict[str, Reader] = {
 }
 """Every kind of file that people edit, by what it is."""
 
-EXEMPT: dict[str, str] = {}
+EXEMPT: dict[str, str] = {
+    "cli.owners": "files of installed packages, as bytes",
+    "code.library": "its own sources, as bytes",
+    "code.outline": "sources of modules that Python has read before",
+    "data.fingerprint": "a commit in the hub's cache; any text is taken",
+    "disk.reading": "what all others read with",
+    "evaluate.lm_eval_tasks": "lm-eval's own files",
+    "export.decoded": "what the export has just written",
+    "export.proof": "what the export has just written",
+    "measure.environment": "the system's",
+    "measure.memory": "the system's",
+    "method.source": "sources of installed modules",
+    "model.families.shipped": "configurations in the package",
+    "model.files.audit": "files that loading has read before",
+    "model.files.generation": "transformers reads it",
+    "model.files.opening": "`fit` and `identity` have read the folder before",
+    "model.quantized.native": "its own source, and what it has just compiled",
+    "model.stored": "files that `weight_files` has opened before",
+    "peers.worker_process": "what a worker has printed; any text is taken",
+    "peers.workers.llm_compressor_worker": "what the harness has just written, elsewhere",
+    "peers.workers.peer_job": "what the harness has just written, elsewhere",
+    "reference.make": "made by hand, for the package itself",
+    "run.process": "what a worker has printed; any text is taken",
+}
+"""Modules that read no file that a person edits, and why."""

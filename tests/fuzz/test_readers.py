@@ -20,7 +20,7 @@ BATCH = 100
 PRIMITIVES = {
     *("loads", "read_text", "read_bytes", "safe_open", "load_file", "ParquetFile"),
     *("from_pretrained", "read_object", "read_json", "parse_json", "parse_object", "parse_toml"),
-    *("parse_yaml", "unpacked", "exec_module"),
+    *("parse_yaml", "exec_module"),
 }
 """Names of functions that read a file, or parse what stands in one."""
 
