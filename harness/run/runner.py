@@ -32,9 +32,10 @@ from harness.records.store import Plan, Store
 from harness.report.publish import publish
 from harness.run.due import ALL, Due, due_of, reasons, to_run
 from harness.run.job import Job, Outcome
-from harness.run.process import run_cell, start_server
+from harness.run.process import run_cell
 from harness.run.progress import Progress, gist
 from harness.run.room import check_room
+from harness.run.server import start_server
 
 if TYPE_CHECKING:
     from harness.report.board import Leaderboard
