@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cache.upkeep import in_use
 from harness.cli.options import DataRoot, DType, Verify, as_list, check_dtype, say, say_phase
 from harness.errors import UserError
 
@@ -142,6 +143,7 @@ def setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
+@in_use()
 def carry_out(
     ref: str,
     steps: Sequence[Step],

@@ -35,12 +35,21 @@ def put(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def probe(folder: Path) -> None:
+    """Write a file into a folder, which is made, and delete it again.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    path = scratch.beside(folder / "probe")
+    put(path, bytes(4096))
+    path.unlink()
+
+
 def obstacle(folder: Path) -> str | None:
     """Return the reason why a folder cannot be written, None where it can; it is made."""
-    probe = scratch.beside(folder / "probe")
     try:
-        put(probe, bytes(4096))
-        probe.unlink()
+        probe(folder)
     except OSError as error:
         return error.strerror or str(error)
     return None
