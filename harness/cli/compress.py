@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cache.upkeep import in_use
 from harness.cli.options import DataRoot, DType, Verify, as_list, check_dtype, say, say_phase
 from harness.disk.reading import BadFile, parse_toml
 from harness.errors import UserError, quoted
@@ -145,6 +146,7 @@ def setting(text: str) -> tuple[str, Any]:
     return name, tables["value"] if tables.keys() == {"value"} else value
 
 
+@in_use()
 def carry_out(
     ref: str,
     steps: Sequence[Step],

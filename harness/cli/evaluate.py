@@ -48,6 +48,7 @@ def evaluate(
     A suite's cell has the same numbers. Without --tasks and --perplexity, the eight zero-shot
     tasks are evaluated, and the perplexities of WikiText-2 and PTB.
     """
+    from harness.cache.upkeep import in_use
     from harness.records.protocol import Protocol
 
     default = Protocol()
@@ -64,7 +65,8 @@ def evaluate(
         batch_size=batch_size,
         dtype=check_dtype(dtype),
     )
-    results, perplexities = numbers(model, protocol, data_root, verify=verify)
+    with in_use():
+        results, perplexities = numbers(model, protocol, data_root, verify=verify)
     if json:
         data = {
             "tasks": {name: result.model_dump() for name, result in results.items()},

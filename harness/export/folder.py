@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.disk import scratch
 from harness.errors import UserError, first_line
 from harness.export.tensor_names import module_name, rest
 from harness.model.checkpoint import INDEX
@@ -39,9 +39,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty; name a new folder.")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-            whole = Path(scratch) / folder.name
+        with scratch.folder(folder.parent, folder.name) as place:
+            whole = place / folder.name
             whole.mkdir()
             yield whole
             if folder.exists():

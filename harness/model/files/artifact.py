@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.disk import scratch
 from harness.errors import UserError, first_line
 from harness.model.checkpoint import INDEX, weight_files
 from harness.model.edits import parse
@@ -59,9 +59,8 @@ def save(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty; name a new folder.")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-            whole = Path(scratch) / "artifact"
+        with scratch.folder(folder.parent, folder.name) as place:
+            whole = place / "artifact"
             _write(model, whole, recipe, calibration)
             if folder.exists():
                 folder.rmdir()
