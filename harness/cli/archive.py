@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from harness.cli.options import Results, say
+from harness.errors import UserError
 
 
 def add(app: typer.Typer) -> None:
@@ -28,6 +30,7 @@ def archive(
     goes on from them.
     """
     from harness.records.archiving import archive as put_into_archive
+    from harness.records.standing import standing
     from harness.records.store import Store
 
     store = Store(results / Path(suite).stem)
@@ -35,4 +38,7 @@ def archive(
         raise store.empty()
     with store.locked():
         count = put_into_archive(store)
+    with contextlib.suppress(UserError):  # records without a plan are archived too
+        for sentence in standing(store).gaps():
+            say(sentence)
     say(f"Archived {count} records of {store.folder}.")

@@ -27,6 +27,7 @@ def plot(
 ) -> None:
     """Draw accuracy against size, and the methods' notes, as PNG and SVG; print the files."""
     from harness.disk.writing import no_space
+    from harness.records.reading import Damaged
     from harness.records.standing import standing
     from harness.records.store import Store
     from harness.report.figures.canvas import draw
@@ -36,8 +37,13 @@ def plot(
     run = standing(store)
     for sentence in run.gaps():
         say(sentence)
+    try:
+        verdicts = judged(store)
+    except Damaged as error:  # the other figures need no suite
+        say(str(error))
+        verdicts = None
     folder = out or store.folder
     with no_space(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for path in draw(run.records, run.plan.protocol, folder, judged(store)):
+        for path in draw(run.records, run.plan.protocol, folder, verdicts):
             typer.echo(str(path))

@@ -99,10 +99,7 @@ def verdicts(store: Store) -> Verdicts:
         UserError: nothing was run there, or the suite names no table.
     """
     run = standing(store)
-    path = store.folder / "suite.toml"
-    if not path.is_file():
-        raise UserError(f"{path}: missing. Run the suite again to write it.")
-    suite = Suite.stored(path, run.plan.suite)
+    suite, path = Suite.stored(store), store.suite_path
     if suite.published is None:
         raise UserError(
             f"{path}: the suite names no published table. Add [published] with "

@@ -10,6 +10,7 @@ looking at `PrintedColumn.metric`, `PrintedColumn.protocol` and `PrintedTable.pr
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -18,11 +19,13 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.disk.reading import parse_toml, read_text
+from harness.disk.reading import decoded, parse_toml, read_bytes, read_text
 from harness.errors import UserError, first_fault, unknown
 
 # importlib.resources cannot open a folder without __init__.py in an editable install.
 FOLDER: Final = Path(__file__).parent / "printed"
+SUMS: Final = "SHA256SUMS"
+"""File of the digests of the others, as `sha256sum` writes it."""
 
 Metric = Literal[
     "acc",
@@ -186,7 +189,9 @@ def load(paper: str, folder: Path = FOLDER) -> dict[str, PrintedTable]:
     path = folder / f"{paper}.toml"
     if not path.is_file():
         raise unknown("paper", paper, papers(folder))
-    data = parse_toml(read_text(path), str(path), number=Decimal)
+    text = read_bytes(path)
+    _check_sum(path, text)
+    data = parse_toml(decoded(text, str(path)), str(path), number=Decimal)
     if isinstance(data.get("paper"), dict):
         data["paper"] = {"key": paper, **data["paper"]}
     try:
@@ -199,6 +204,22 @@ def load(paper: str, folder: Path = FOLDER) -> dict[str, PrintedTable]:
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: {error}") from None
     return {table.key: table for table in printed}
+
+
+def _check_sum(path: Path, text: bytes) -> None:
+    """Refuse a file that is not the one whose digest stands beside it.
+
+    Raises:
+        UserError: it is another, or the file of digests cannot be read.
+    """
+    sums = path.parent / SUMS
+    if not sums.exists() and path.parent != FOLDER:  # numbers of somebody's own
+        return
+    if f"{hashlib.sha256(text).hexdigest()}  {path.name}" not in read_text(sums).splitlines():
+        raise UserError(
+            f"{path}: is not what {SUMS} beside it says; install moebench again, or, if you meant "
+            f"to change it, write the digests anew: sha256sum *.toml > {SUMS}."
+        )
 
 
 def _table(file: _File, sheet: _Sheet) -> PrintedTable:

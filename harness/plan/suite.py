@@ -27,6 +27,7 @@ from harness.plan.forms import (
 )
 from harness.plan.strict import fill
 from harness.records.protocol import Protocol
+from harness.records.store import Store
 from harness.reference import MODELS
 
 BASELINE = "baseline"
@@ -164,17 +165,14 @@ class Suite:
         return cls.parse(read_text(path, where=source), name=path.stem, source=source)
 
     @classmethod
-    def stored(cls, path: Path, name: str) -> Self:
+    def stored(cls, store: Store) -> Self:
         """Read the suite that a run has left in its results.
 
-        Args:
-            path: The file.
-            name: The suite's name, which the results tell.
-
         Raises:
-            UserError: the file cannot be read, or its shape is wrong.
+            UserError: there was no run, the file is damaged, or its shape is wrong.
         """
-        return cls.parse(read_text(path), name=name, source=str(path))
+        text = store.suite_text()
+        return cls.parse(text, name=store.plan().suite, source=str(store.suite_path))
 
     @classmethod
     def load_recipe(cls, path: Path, calibration: CalibrationForm) -> Self:

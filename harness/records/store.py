@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from typing import TextIO
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.disk import scratch
+from harness.disk.reading import BadFile, decoded, read_bytes
 from harness.disk.writing import no_space, put
 from harness.errors import UserError, first_fault, nearest
 from harness.records.archive import AGAIN as FETCH
@@ -36,6 +38,8 @@ from harness.records.loose import Loose, compressed_lines
 from harness.records.protocol import Protocol
 from harness.records.reading import AGAIN, CHANGED, Damaged, damaged, read_object, record_text
 from harness.records.record import Item, Record
+
+_REWRITE = "Run the suite again to rewrite it."
 
 
 class PlannedCell(BaseModel):
@@ -61,6 +65,8 @@ class Plan(BaseModel):
     title: str
     protocol: Protocol
     cells: tuple[PlannedCell, ...]
+    suite_sha256: str = ""
+    """Hash of the suite's file beside the plan; empty in plans of a moebench that took none."""
 
 
 class Store:
@@ -71,6 +77,7 @@ class Store:
         self.archived = Archive(folder)
         self.loose = Loose(folder)
         """Files of single cells, which count before archived ones."""
+        self.suite_path = folder / "suite.toml"
         self.work = folder / ".work"
         """Folder of the artifact and the logs of the cell that is running."""
         self.artifacts = folder / "artifacts"
@@ -216,14 +223,28 @@ class Store:
         path = self.folder / "cells.json"
         if not path.exists():
             raise self.empty()
-        remedy = "Run the suite again to rewrite it."
-        values, right = unsealed(read_object(path, remedy))
+        values, right = unsealed(read_object(path, _REWRITE))
         if right is False:
-            raise damaged(path, CHANGED, remedy)
+            raise damaged(path, CHANGED, _REWRITE)
         try:
             return Plan.model_validate(values)
         except ValidationError as error:
-            raise damaged(path, first_fault(error, Plan).text, remedy) from None
+            raise damaged(path, first_fault(error, Plan).text, _REWRITE) from None
+
+    def suite_text(self) -> str:
+        """Return the text of the suite that ran last here.
+
+        Raises:
+            UserError: there was no run, or a file of it is damaged.
+        """
+        plan = self.plan()
+        try:
+            data = read_bytes(self.suite_path)
+        except BadFile as error:
+            raise damaged(self.suite_path, error.why, _REWRITE) from None
+        if plan.suite_sha256 not in ("", hashlib.sha256(data).hexdigest()):
+            raise damaged(self.suite_path, CHANGED, _REWRITE)
+        return decoded(data, str(self.suite_path))
 
     def planned(self) -> list[Record]:
         """Return the records of the plan, in its order, under the present names of their rows."""
@@ -232,7 +253,9 @@ class Store:
 
     def begin(self, plan: Plan, suite: str) -> None:
         """Write down what is about to run: its cells, and the suite's text."""
-        self.put(self.folder / "suite.toml", suite.encode())
+        self.put(self.suite_path, suite.encode())
+        digest = hashlib.sha256(suite.encode()).hexdigest()
+        plan = plan.model_copy(update={"suite_sha256": digest})
         text = json.dumps(sealed(plan.model_dump(mode="json")), indent=1, ensure_ascii=False)
         self.put(self.folder / "cells.json", f"{text}\n".encode())
 

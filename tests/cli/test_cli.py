@@ -197,6 +197,9 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+SUITE = "models = ['acme/tiny']\n"
+
+
 def results(folder: Path) -> Cell:
     """A results folder with one record."""
     protocol = Protocol(tasks=("boolq",), average=("boolq",), perplexity=())
@@ -258,6 +261,13 @@ def test_packed_records_are_shown_and_tabled_as_loose_ones(moebench: Run, tmp_pa
     assert archived.returncode == 0
     assert archived.stderr == "Archived 1 records of results/mine.\n"
     assert not (tmp_path / "results/mine/records").exists()
+    store = Store(tmp_path / "results/mine")
+    lost = dataclasses.replace(cell, seed=1).planned()
+    plan = store.plan()
+    store.begin(plan.model_copy(update={"cells": (*plan.cells, lost)}), "")
+    again = moebench("archive", "mine")
+    assert "1 of 2 cells (eep 1) has no record yet.\n" in again.stderr
+    store.begin(plan, "")
     assert [moebench(*verb).stdout for verb in verbs] == loose
     nowhere = moebench("archive", "theirs")
     assert nowhere.returncode == 2
@@ -272,7 +282,7 @@ def test_no_verb_dies_of_one_damaged_record(moebench: Run, tmp_path: Path) -> No
     other = dataclasses.replace(cell, seed=1)
     cells = (cell.planned(), other.planned())
     protocol = store.plan().protocol
-    store.begin(Plan(suite="mine", title="", protocol=protocol, cells=cells), "")
+    store.begin(Plan(suite="mine", title="", protocol=protocol, cells=cells), SUITE)
     store.write(other.record("refused", 0.1, reason="keep = 1: too few."))
     path = tmp_path / "results" / "mine" / "records" / f"{other.id}.json"
     path.write_text(path.read_text().replace('"seconds": 0.1', '"seconds": 0.2'))
@@ -285,10 +295,12 @@ def test_no_verb_dies_of_one_damaged_record(moebench: Run, tmp_path: Path) -> No
     table = moebench("leaderboard", "mine", "--format", "csv")
     assert (table.returncode, len(table.stdout.splitlines())) == (0, 2)
     assert said in table.stderr
-    (store.folder / "suite.toml").unlink()
+    plot = moebench("plot", "mine")
+    assert (plot.returncode, said in plot.stderr, "suite.toml" in plot.stderr) == (0, True, False)
+    store.suite_path.write_text(f"{SUITE}title = 'Another'\n")
     plot = moebench("plot", "mine")
     assert plot.returncode == 0
-    assert said in plot.stderr
+    assert "results/mine/suite.toml: damaged (it is not what was written" in plot.stderr
     assert moebench("show", cell.id).returncode == 0
     assert moebench("show", other.id).stderr.startswith(f"moebench: {said}")
 

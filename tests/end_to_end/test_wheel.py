@@ -44,7 +44,8 @@ def test_the_wheel_carries_the_files(wheel: Path) -> None:
     }
     printed = {name for name in names if name.startswith("harness/papers/printed/")}
     assert printed == {
-        f"harness/papers/printed/{paper}.toml" for paper in ("c-moe", "eep", "moe-i2")
+        f"harness/papers/printed/{file}"
+        for file in ("SHA256SUMS", "c-moe.toml", "eep.toml", "moe-i2.toml")
     }
 
 

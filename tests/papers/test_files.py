@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -89,3 +90,13 @@ def test_faults_are_named(write: Write, old: str, new: str, sentence: str) -> No
 def test_an_unknown_paper_names_the_nearest() -> None:
     with pytest.raises(UserError, match=r"unknown paper 'moe-i'. Did you mean 'moe-i2'\?"):
         load("moe-i")
+
+
+def test_a_printed_number_that_was_changed_is_refused(write: Write) -> None:
+    folder = write("", "")
+    digest = hashlib.sha256((folder / "paper.toml").read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{digest}  paper.toml\n")
+    assert "paper.one" in load("paper", folder)
+    write("50.0]]", "51.0]]")
+    with pytest.raises(UserError, match=r"paper\.toml: is not what SHA256SUMS beside it says"):
+        load("paper", folder)

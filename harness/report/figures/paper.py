@@ -25,12 +25,12 @@ LOOKS: dict[VerdictOutcome, str] = {
 
 
 def judged(store: Store) -> Verdicts | None:
-    """Return the verdicts on the published table that a suite names; None where it names none."""
-    path = store.folder / "suite.toml"
-    if not path.is_file():
-        return None
-    suite = Suite.stored(path, store.plan().suite)
-    return verdicts(store) if suite.published else None
+    """Return the verdicts on the published table that a suite names; None where it names none.
+
+    Raises:
+        UserError: there was no run, or a file of it is damaged.
+    """
+    return verdicts(store) if Suite.stored(store).published else None
 
 
 def paper(judged: Verdicts) -> Iterator[Drawing]:
