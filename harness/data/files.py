@@ -10,6 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from harness.disk.reading import check_characters
 from harness.errors import UserError, first_line
 
 Example = dict[str, Any]
@@ -73,11 +74,13 @@ def _array(path: Path, text: bytes) -> Iterator[tuple[str, Example]]:
 
 def _parsed(text: bytes, where: str) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
         raise UserError(
             f"{where}: invalid JSON ({error}); the file may be cut short, copy it again."
         ) from None
+    check_characters(text.decode(errors="replace"), value, where)
+    return value
 
 
 def _object(value: Any, where: str) -> Example:

@@ -7,6 +7,7 @@ text should hold is a pydantic model's to say: `read_json` and `fit` hold it to 
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ from harness.errors import UserError, first_fault
 
 FormT = TypeVar("FormT", bound=BaseModel)
 
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF = re.compile(rf"{_HIGH}(?!{_LOW})|(?<!{_HIGH}){_LOW}")
 LARGEST = 2**30
 """Bytes that a file may have which is read whole."""
 DEEPEST = 100
@@ -93,7 +96,33 @@ def parse_json(text: str | bytes, where: str) -> Any:
         raise UserError(f"{where}: {_reason(error)}.") from None
     if _deeper_than(value, DEEPEST):
         raise UserError(f"{where}: lists and tables in it are nested too deeply.")
+    check_characters(text, value, where)
     return value
+
+
+def check_characters(text: str, value: object, where: str) -> None:
+    """Hold a value to whole characters: JSON can spell half of one, and no tokenizer reads it.
+
+    Args:
+        text: The JSON.
+        value: The value that it holds.
+        where: File, or file and line.
+
+    Raises:
+        UserError: half a character is in it.
+    """
+    half = _HALF.search(text)
+    if half is None:
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        line = text[: half.start()].count("\n") + 1
+        place = f"{where}:{line}" if "\n" in text.rstrip() else where
+        raise UserError(
+            f"{place}: {half[0]} is half a character (one of a pair of surrogates); take it out, "
+            "or write the whole character."
+        ) from None
 
 
 def parse_object(text: str | bytes, where: str) -> dict[str, Any]:
