@@ -35,7 +35,9 @@ def evaluate(
     data_root: DataRoot = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Evaluate the first N items of each task.", metavar="N"),
+        typer.Option(
+            min=1, help="The first N items of each task, and windows of each text.", metavar="N"
+        ),
     ] = None,
     shots: Annotated[int, typer.Option(min=0, help="Few-shot examples per question.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences per forward pass.")] = 16,
@@ -59,11 +61,10 @@ def evaluate(
         tasks=wanted,
         average=(),
         perplexity=texts,
-        limit=limit,
         shots=shots,
         batch_size=batch_size,
         dtype=check_dtype(dtype),
-    )
+    ).limited(limit)
     results, perplexities = numbers(model, protocol, data_root, verify=verify)
     if json:
         data = {

@@ -69,6 +69,7 @@ def measure_perplexities(
             model.tokenizer,
             name,
             data=DataRoot(data_root),
+            first=protocol.windows,
             batch_size=protocol.batch_size,
         )
     return results
