@@ -66,8 +66,9 @@ def unknown(
     """
     names = sorted(known)
     listed = ", ".join(names) if len(names) <= 20 else f"{len(names)} exist"
+    there = f"Known: {listed}" if names else "There is none at all"
     prefix = f"{where}: " if where else ""
-    sentence = f"{prefix}unknown {kind} {name!r}.{nearest(name, names)} Known: {listed}."
+    sentence = f"{prefix}unknown {kind} {name!r}.{nearest(name, names)} {there}."
     return UserError(sentence, argument=argument)
 
 
@@ -152,7 +153,8 @@ def _text(
             return f"{subject} is missing"
         case "extra_forbidden":
             known = _keys(form, fault["loc"][:-1])
-            return f"unknown {noun} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
+            there = f"Known: {', '.join(known)}" if known else "There is none at all"
+            return f"unknown {noun} {name!r}.{nearest(name, known)} {there}"
         case "value_error":
             reason = fault["ctx"]["error"]
             return f"{subject}: {reason}" if name else str(reason)
