@@ -100,13 +100,15 @@ def numbers(
     from harness.run.stages.evaluating import evaluate_tasks, measure_perplexities
     from harness.run.stages.opening import open_stored
     from harness.run.stages.preparing import prepare_process
+    from harness.run.ticks import pulse
 
     prepare_process(seed=0, threads=protocol.threads)
-    say_phase("loading the model")
-    model = open_stored(ref, protocol, verify=verify)
-    root = data_root_of(ref, data_root)
-    tasks, _ = evaluate_tasks(model, protocol, data_root=root, say=say_phase)
-    return tasks, measure_perplexities(model, protocol, data_root=root, say=say_phase)
+    with pulse(say_phase) as say:
+        say("loading the model")
+        model = open_stored(ref, protocol, verify=verify)
+        root = data_root_of(ref, data_root)
+        tasks, _ = evaluate_tasks(model, protocol, data_root=root, say=say)
+        return tasks, measure_perplexities(model, protocol, data_root=root, say=say)
 
 
 def table(tasks: dict[str, TaskResult], perplexity: dict[str, PerplexityResult]) -> Iterator[str]:

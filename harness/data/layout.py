@@ -95,7 +95,7 @@ class Layout:
         every = list(dict.fromkeys(file for file in matches if file.is_file()))
         if not every:
             raise UserError(f"{self.folder}: no file matches {', '.join(patterns)}.")
-        # Beside an unpacked file often lies the packed one; where none can be read, reading says so.
+        # Beside an unpacked file often lies the packed one. Where none can be read, `read` says so.
         chosen = [file for file in every if is_data(file)] or every
         self._refuse_twins(chosen)
         return chosen
@@ -106,8 +106,8 @@ class Layout:
         if len(forms) > 1:
             names = [file.relative_to(self.folder).as_posix() for file in forms.values()]
             raise UserError(
-                f"{self.folder}: {' and '.join(sorted(names)[:2])} hold the same split in different "
-                "formats, and its rows would be read twice; leave one of them there."
+                f"{self.folder}: {' and '.join(sorted(names)[:2])} hold the same split in "
+                "different formats, and its rows would be read twice; leave one of them there."
             )
 
     def _nothing(self) -> UserError:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UserError, first_line
 from harness.reference.real import data_root
+from harness.reference.real.mixture import FORMS, Form
 
 SEQUENCES = 8
 """Sequences of 512 tokens that experts and routers are made by."""
@@ -19,21 +21,22 @@ CALIBRATION = "calibration.txt"
 """The text's copy beside the models, which the suite `real-small` names."""
 
 
-def make(out: Path, text: str, count: int = SEQUENCES) -> None:
+def make(out: Path, text: str, count: int = SEQUENCES, forms: Sequence[Form] = FORMS) -> None:
     """Write the dense model and every mixture, and say how well each predicts the text.
 
     Args:
         out: A folder; each model gets one in it.
         text: The text that experts are made by.
         count: Number of sequences cut from it.
+        forms: The mixtures.
 
     Raises:
         UserError: a package is missing, the text is too short, or a model's folder exists.
     """
     from harness.reference.real import dense, seen
-    from harness.reference.real.mixture import FORMS, mixture
+    from harness.reference.real.mixture import mixture
 
-    taken = [name for name in (dense.NAME, *(f.name for f in FORMS)) if (out / name).exists()]
+    taken = [name for name in (dense.NAME, *(f.name for f in forms)) if (out / name).exists()]
     if taken:
         raise UserError(f"{out / taken[0]} exists already; remove it, or name another folder.")
     model = dense.load()
@@ -41,7 +44,7 @@ def make(out: Path, text: str, count: int = SEQUENCES) -> None:
     dense.save(model, out / dense.NAME, _CARD)
     _say(dense.NAME, seen.loss(model, ids[: seen.BATCH]))
     inputs = seen.mlp_inputs(model, ids)
-    for form in FORMS:
+    for form in forms:
         made = mixture(model, form, inputs)
         dense.save(made, out / form.name, f"{_CARD}\n\n{_MIXTURE}")
         _say(form.name, seen.loss(made, ids[: seen.BATCH]))

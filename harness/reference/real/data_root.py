@@ -20,11 +20,8 @@ def write(folder: Path, tasks: Path | None, wikitext: Path | None, ptb: Path | N
         wikitext: WikiText-2's test text as word tokens, a paragraph per line.
         ptb: Mikolov's `ptb.test.txt`, a sentence per line.
     """
-    for file in tasks.rglob("*") if tasks else ():
-        if file.is_file():
-            copy = folder / file.relative_to(tasks)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, copy)
+    if tasks:
+        _copy(tasks, folder)
     if wikitext:
         # The hub's rows: with the line's end, but empty where nothing else is on the line.
         lines = wikitext.read_text("utf-8").splitlines(keepends=True)
@@ -32,6 +29,15 @@ def write(folder: Path, tasks: Path | None, wikitext: Path | None, ptb: Path | N
     if ptb:
         lines = ptb.read_text("utf-8").splitlines()
         _rows(folder / PTB, "sentence", (line.strip() for line in lines))
+
+
+def _copy(source: Path, folder: Path) -> None:
+    """Copy all files, without the permissions they have there."""
+    for file in source.rglob("*"):
+        if file.is_file():
+            copy = folder / file.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def _rows(file: Path, field: str, texts: Iterable[str]) -> None:

@@ -60,7 +60,7 @@ def load() -> Real:
     file = gguf_file()
     source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    lm = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
+    lm: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
     # Else the folder would claim that its full-precision weights are a GGUF file's.
     del lm.config.quantization_config
     lm.hf_quantizer, lm.is_quantized = None, False

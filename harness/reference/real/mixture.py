@@ -135,9 +135,7 @@ def _config(dense: Any, form: Form, weights: dict[str, Tensor]) -> PretrainedCon
     )
 
 
-def _layer(
-    mlp: _MLP, form: Form, inputs: Tensor, generator: Generator
-) -> list[tuple[str, Tensor]]:
+def _layer(mlp: _MLP, form: Form, inputs: Tensor, generator: Generator) -> list[tuple[str, Tensor]]:
     """The tensors of one MoE layer, by their names in it."""
     import torch
     from torch.nn.functional import normalize
@@ -149,10 +147,8 @@ def _layer(
     points = normalize(strength[:FEATURES, rest].T.sqrt(), dim=1)
     members = rest[balanced(points, form.experts, generator)]  # [experts, width]
     down = mlp.down.T[members]  # [experts, width, hidden]
-    contributions = torch.stack(
-        [(outputs[:, group] @ matrix).norm(dim=1) for group, matrix in zip(members, down, strict=True)],
-        dim=1,
-    )  # [tokens, experts]
+    parts = [outputs[:, group] @ rows for group, rows in zip(members, down, strict=True)]
+    contributions = torch.stack([part.norm(dim=1) for part in parts], 1)  # [tokens, experts]
     tensors = [
         ("gate.weight", SOFT * _router(inputs, contributions)),
         ("experts.gate_up_proj", torch.cat([mlp.gate[members], mlp.up[members]], dim=1)),
@@ -176,4 +172,5 @@ def _router(inputs: Tensor, contributions: Tensor) -> Tensor:
     wanted = (contributions / contributions.mean()).clamp(max=LARGEST).sqrt()
     square = inputs.T @ inputs
     penalty = RIDGE * square.diagonal().mean() * torch.eye(len(square))
-    return torch.linalg.solve(square + penalty, inputs.T @ wanted).T
+    solved: Tensor = torch.linalg.solve(square + penalty, inputs.T @ wanted)
+    return solved.T

@@ -38,7 +38,8 @@ def mlp_inputs(model: Real, ids: Tensor) -> list[Tensor]:
     """The inputs of every block's MLP on some sequences, float32 [tokens, hidden] each."""
     import torch
 
-    layers: Any = model.lm.get_decoder().layers
+    lm: Any = model.lm  # its methods have no annotations
+    layers = lm.get_decoder().layers
     seen: list[list[Tensor]] = [[] for _ in layers]
 
     def keep(rows: list[Tensor]) -> Any:
@@ -51,7 +52,7 @@ def mlp_inputs(model: Real, ids: Tensor) -> list[Tensor]:
     try:
         with torch.no_grad():
             for batch in torch.split(ids, BATCH):
-                model.lm(input_ids=batch, use_cache=False, logits_to_keep=1)
+                lm(input_ids=batch, use_cache=False, logits_to_keep=1)
     finally:
         for hook in hooks:
             hook.remove()
