@@ -172,21 +172,23 @@ def carry_out(
     from harness.plan.cells import resolve
     from harness.run.stages.compressing import Places, compress_to
     from harness.run.stages.preparing import prepare_process
+    from harness.run.ticks import pulse
 
     prepare_process(seed=seed, threads=protocol.threads)
     places = Places(data_root_of(ref, data_root), cache_folder())
-    compression = compress_to(
-        out,
-        ref,
-        resolve(steps, seed),
-        protocol,
-        places,
-        say=say_phase,
-        streaming=streaming,
-        verify=verify,
-    )
-    say_phase("opening the artifact again")
-    reopen(out)
+    with pulse(say_phase) as tell:
+        compression = compress_to(
+            out,
+            ref,
+            resolve(steps, seed),
+            protocol,
+            places,
+            say=tell,
+            streaming=streaming,
+            verify=verify,
+        )
+        tell("opening the artifact again")
+        reopen(out)
     for warning in compression.warnings:
         say(f"warning: {warning}")
     rows = [("edits", str(len(compression.edits)))]

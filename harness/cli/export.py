@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Verify, say
+from harness.cli.options import Verify, say_phase
 
 EXAMPLE = "Example: moebench export small --to hf --out small-hf"
 
@@ -44,12 +44,13 @@ def export(
     from harness.export.writing import check_format
     from harness.export.writing import export as carry_out
     from harness.model.files.opening import open_model
+    from harness.run.ticks import pulse
 
     check_format(to)
-    with in_use():
-        say("loading the artifact ...")
+    with in_use(), pulse(say_phase) as tell:
+        tell("loading the artifact")
         model = open_model(artifact, streaming=streaming, verify=verify)
-        say("writing, and reading back ...")
+        tell("writing, and reading back")
         proof = carry_out(model, out, to, dequantise=dequantise)
     typer.echo(f"{'read by':<12} {proof.reader}")
     typer.echo(f"{'experts':<12} {proof.experts} matrices, equal to the bit")

@@ -53,7 +53,7 @@ def run(
         typer.Option(
             min=1,
             metavar="N",
-            help="Evaluate the first N items of each task; such cells have ids of their own.",
+            help="The first N items of each task, and windows of each text; own cell ids.",
         ),
     ] = None,
     data_root: DataRoot = None,

@@ -16,7 +16,8 @@ from harness.disk import scratch
 from harness.errors import UserError, first_line
 from harness.export.tensor_names import module_name, rest
 from harness.model.checkpoint import INDEX
-from harness.model.files.generation import write_generation
+from harness.model.files.beside import write_beside
+from harness.model.files.identity import write_config
 from harness.model.files.tensors import frame_state
 from harness.model.quantized.scheme import Quantized
 from harness.model.shell import compact
@@ -51,7 +52,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_checkpoint(model: MoEModel, folder: Path, config: Any, pack: Pack | None = None) -> None:
-    """Configurations, tensors under published names, and tokenizer.
+    """Configuration, tensors under published names, and what came with the model beside them.
 
     Args:
         model: What to write.
@@ -59,11 +60,9 @@ def write_checkpoint(model: MoEModel, folder: Path, config: Any, pack: Pack | No
         config: Of the checkpoint.
         pack: How quantized matrices are stored; without it they are multiplied out.
     """
-    config.save_pretrained(folder)
-    write_generation(model, folder)
+    write_config(config, folder)
     _write_shards(_parts(model, pack), folder, limit=0 if model.streamed else SHARD)
-    if model.has_tokenizer:
-        model.tokenizer.save_pretrained(folder)
+    write_beside(model, folder)
 
 
 def _parts(model: MoEModel, pack: Pack | None) -> Iterator[Tensors]:

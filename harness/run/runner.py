@@ -95,7 +95,8 @@ def run(
         suite: The suite, as `Suite.load` gives it.
         results: Folder for the results of all suites.
         only: Pattern of the cells to run (see `select`); None for all.
-        limit: Items per task, in place of the protocol's; gives cells with ids of their own.
+        limit: Items per task and windows per text, in place of the protocol's; gives cells with
+            ids of their own.
         data_root: Folder with data sets as the hub lays them out; None for the embedded ones
             (reference models) or the hub.
         keep_artifacts: Leave the compressed models in the results folder.

@@ -24,8 +24,10 @@ from harness.disk import scratch
 from harness.errors import UserError, first_line
 from harness.model.checkpoint import INDEX, weight_files
 from harness.model.edits import parse
-from harness.model.files.generation import read_generation, write_generation
-from harness.model.files.identity import read_config
+from harness.model.families.switches import switch_off
+from harness.model.files.beside import write_beside
+from harness.model.files.generation import read_generation
+from harness.model.files.identity import read_config, write_config
 from harness.model.files.manifest import Manifest, write_manifest
 from harness.model.files.skeleton import build_on_meta
 from harness.model.files.tensors import LAYER, _parts, agree, state
@@ -76,14 +78,12 @@ def _write(
     calibration: Sequence[Mapping[str, Any]],
 ) -> None:
     folder.mkdir()
-    model.config.save_pretrained(folder)
-    write_generation(model, folder)
+    write_config(model.stated_config, folder)
     if model.streamed:
         _write_parts(model, folder)
     else:
         save_torch_state_dict(state(model), str(folder))
-    if model.has_tokenizer:
-        model.tokenizer.save_pretrained(folder)
+    write_beside(model, folder)
     text = {
         "base": {"ref": model.ref, "sha256": model.sha256},
         "recipe": list(recipe),
@@ -114,13 +114,17 @@ def meta_model(manifest: Manifest, *, experts: str, attention: str) -> MoEModel:
         UserError: an edit is not known or does not fit, or `config.json` is corrupt.
     """
     folder = manifest.folder
-    lm = build_on_meta(read_config(str(folder)), experts=experts, attention=attention)
+    config = read_config(str(folder))
+    stated = switch_off(config)
+    lm = build_on_meta(config, experts=experts, attention=attention)
     model = MoEModel(
         lm,
         ref=str(manifest.base.get("ref")),
         sha256=str(manifest.base.get("sha256")),
         tokenizer_source=tokenizer_source(str(folder)),
         check=manifest.check_small,
+        home=folder,
+        stated=stated,
     )
     for number, data in enumerate(manifest.edits):
         model.apply(parse(data, where=f"{folder / EDITS_FILE}, edit {number}"))
