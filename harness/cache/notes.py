@@ -7,6 +7,7 @@ import os
 import re
 import time
 from pathlib import Path
+from stat import S_ISREG
 
 from harness.cache import sealed
 from harness.errors import UserError
@@ -47,6 +48,8 @@ def _attempt(path: Path) -> str | None:
     """Return the file's hash; None where the file changed while it was taken."""
     now = time.time_ns()
     before = path.stat()
+    if not S_ISREG(before.st_mode):  # a pipe would be waited at
+        raise UserError(f"{path}: is no file.")
     note = _note(path, before)
     value = sealed.read(note)
     if isinstance(value, str) and _DIGEST.fullmatch(value):

@@ -48,6 +48,9 @@ def write(path: Path, value: Any) -> None:
 
 def read_bytes(path: Path) -> bytes | None:
     """Return what a file holds without its seal; None as for `read`."""
+    if path.exists() and not path.is_file():  # a pipe would be waited at
+        damaged(path, "it is no file")
+        return None
     try:
         data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, PermissionError):

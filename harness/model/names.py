@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -11,6 +12,15 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 EDITS_FILE = "edits.json"
+
+
+def is_artifact(folder: Path) -> bool:
+    """Return True for a folder of an artifact, also where its manifest is no file any more.
+
+    A link that leads nowhere or a folder under the manifest's name is a damaged artifact: taken for
+    a plain checkpoint, it would be opened without its edits.
+    """
+    return os.path.lexists(folder / EDITS_FILE)
 
 
 def folder_of(ref: str) -> Path | None:

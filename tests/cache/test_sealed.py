@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +58,15 @@ def test_a_file_under_another_name_is_not_believed(folder: Path) -> None:
     assert sealed.read(folder / "two") is None
 
 
-def test_a_folder_in_the_place_of_a_file_is_named(
-    folder: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
+def test_what_is_no_file_in_the_place_of_one_is_named_and_not_waited_at(
+    put: Callable[[Path], None], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (folder / "one").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    put(folder / "one")
     assert sealed.read(folder / "one") is None
     [warning] = warnings(caplog)
-    assert "Is a directory" in warning
+    assert "it is no file" in warning
 
 
 def test_a_cache_that_cannot_be_written_has_nothing_and_fails_nothing(

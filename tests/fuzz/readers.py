@@ -416,7 +416,7 @@ READERS: dict[str, Reader] = {
     ),
     "suite in the results": Reader(
         _loose("suite.toml"),
-        lambda path: Suite.stored(path, "mine"),
+        lambda path: Suite.stored(Store(path.parent)),
         toml_file,
         ("judge.verdict", "report.figures.paper"),
         60,

@@ -129,6 +129,20 @@ def test_a_missing_file_is_named(artifact: Path) -> None:
         load(artifact)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_an_artifact_whose_manifest_is_no_file_is_no_plain_checkpoint(
+    streaming: bool, artifact: Path
+) -> None:
+    (artifact / "edits.json").unlink()
+    (artifact / "edits.json").symlink_to("nowhere")
+    with pytest.raises(UserError, match=r"edits\.json"):
+        read(artifact, streaming=streaming)
+    (artifact / "edits.json").unlink()
+    (artifact / "edits.json").mkdir()
+    with pytest.raises(UserError, match=r"edits\.json: is no file"):
+        read(artifact, streaming=streaming)
+
+
 def test_formats_before_and_after_ours(artifact: Path) -> None:
     file = artifact / "edits.json"
     text = json.loads(file.read_text())

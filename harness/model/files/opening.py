@@ -14,7 +14,7 @@ from harness.model.files.identity import (
     refuse_adapter_on_hub,
 )
 from harness.model.files.skeleton import _implementations, build_on_meta, building
-from harness.model.names import EDITS_FILE, folder_of
+from harness.model.names import folder_of, is_artifact
 from harness.model.tokenizer import tokenizer_source
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def open_model(
     if streaming:
         return open_streamed(ref, verify=verify, **how)
     folder = folder_of(ref)
-    if folder is not None and (folder / EDITS_FILE).is_file():
+    if folder is not None and is_artifact(folder):
         return load(folder, verify=verify, **how)
     return _open_checkpoint(ref, folder, **how)
 
@@ -160,7 +160,7 @@ def open_meta(
     from harness.model.view import MoEModel
 
     folder = folder_of(ref)
-    if folder is not None and (folder / EDITS_FILE).is_file():
+    if folder is not None and is_artifact(folder):
         manifest = Manifest.read(folder, verify=verify)
         return meta_model(manifest, experts=experts, attention=attention)
     config = read_config(ref, offline=True)

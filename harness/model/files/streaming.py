@@ -20,7 +20,7 @@ from harness.model.files.identity import check_unchanged, describe, read_config
 from harness.model.files.manifest import Manifest, stamp
 from harness.model.files.skeleton import build_on_meta
 from harness.model.files.tensors import LAYER, agree, frame_state, state
-from harness.model.names import EDITS_FILE, folder_of
+from harness.model.names import folder_of, is_artifact
 from harness.model.stored import Files
 from harness.model.tokenizer import tokenizer_source
 from harness.model.view import MoEModel
@@ -42,7 +42,7 @@ def open_streamed(
             artifact that is not the one that was saved is named when it is first read.
     """
     folder = folder_of(ref) or _downloaded(ref)
-    if (folder / EDITS_FILE).is_file():
+    if is_artifact(folder):
         manifest = Manifest.read(folder, verify=verify)
         files = Files(weight_files(folder), device=device, dtype=dtype, check=manifest.check)
         model = meta_model(manifest, experts=experts, attention=attention)
