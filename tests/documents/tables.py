@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from tests.documents import benchmarks, orders, sizes, suites
+from tests.faults.page import faults_table
 
 TABLES: Mapping[str, Callable[[], str]] = {
     "quickstart": suites.quickstart,
@@ -19,4 +20,5 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "order-differences": orders.differences,
     "full-size-macs": sizes.macs,
     "gpu-memory": sizes.gpu_memory,
+    "faults": faults_table,
 }
