@@ -47,8 +47,11 @@ def compress(model: MoEModel, steps: Sequence[BoundStep]) -> list[StepReport]:
         A report per step.
 
     Raises:
-        Refused: a method or an edit cannot be carried out; edits made before remain applied.
+        Refused: a weight of the model is not finite, or a method or an edit cannot be carried out;
+            edits made before remain applied.
     """
+    if steps:
+        model.check_finite()
     return [_run(model, step) for step in steps]
 
 

@@ -75,6 +75,7 @@ def _swapped(errors: SubsetErrors, kept: Tensor) -> tuple[Tensor, int]:
         candidates.scatter_(1, pairs, torch.tensor([[False, True]]).expand(len(pairs), 2))
         losses = errors.losses(candidates)
         best = int(losses.argmin())
-        if float(losses[best]) >= loss * (1 - 1e-9):  # rounding alone is no improvement
+        # Rounding alone is no improvement; "not less" ends the search whatever is compared.
+        if not float(losses[best]) < loss * (1 - 1e-9):
             return kept, swaps
         kept, loss, swaps = candidates[best], float(losses[best]), swaps + 1

@@ -122,7 +122,7 @@ class LeaveOneOut(Statistic):
             layer = self._block.edited(self._removal(expert))
             if layer is not None:
                 arguments = inputs.trace.arguments(batch, self._block.index)
-                yield expert, run(layer, inputs.batches[batch], arguments)
+                yield expert, run(layer, inputs.batches[batch], arguments, self._block.index)
 
     def _removal(self, expert: int) -> Edit:
         block = self._block
@@ -154,7 +154,7 @@ class LeaveOneOut(Statistic):
         for index in self._after:
             layer, arguments = model.layer(index), trace.arguments(batch, index)
             for place, hidden in enumerate(states):
-                states[place] = run(layer, hidden, arguments)
+                states[place] = run(layer, hidden, arguments, index)
         labels = trace.batches[batch]["labels"]
         losses = [summed_loss(trace.logits(batch, hidden), labels) for hidden in states]
         return torch.tensor(losses, dtype=torch.float64)
