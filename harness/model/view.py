@@ -27,7 +27,7 @@ from harness.model.editing.matrices import (
 )
 from harness.model.families.family import Family, Layer, family_of
 from harness.model.finite import check_values, is_finite, refusal
-from harness.model.layers.router import MaskedRouter
+from harness.model.layers.router import Grouping, MaskedRouter, grouping
 from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.shell import assemble, settle
 from harness.model.stored import Files, Stored
@@ -76,6 +76,27 @@ class Block:
     def rows(self) -> tuple[int, ...]:
         """For each row of the router the base number of the expert it leads to, -1 for none."""
         return row_numbers(self._structure.mlp)
+
+    @property
+    def grouping(self) -> Grouping | None:
+        """The groups that limit the router's choice (DeepSeek-V2); None where there are none."""
+        return grouping(self._structure.mlp.gate) if self.experts else None
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The experts left, by the group of the router that their rows are in.
+
+        All in one group where no groups limit the router. An expert that others were merged into is
+        in each group that leads to it.
+        """
+        limit, rows = self.grouping, self.rows
+        if limit is None:
+            return (self.experts,)
+        groups: list[dict[int, None]] = [{} for _ in range(limit.groups)]
+        for row, group in enumerate(limit.of_row(len(rows))):
+            if rows[row] in self.experts:
+                groups[group][rows[row]] = None
+        return tuple(tuple(group) for group in groups)
 
     @property
     def beta(self) -> float | None:

@@ -119,7 +119,7 @@ def test_greedy_ends_whatever_losses_it_is_given() -> None:
 
     kept = torch.tensor([True, True, False, False])
     errors: Any = Broken()
-    assert greedy._swapped(errors, kept)[1] == 0
+    assert greedy._swapped(errors, kept, torch.zeros(4, dtype=torch.int64))[1] == 0
 
 
 def test_a_streamed_block_is_refused_when_it_is_read(tmp_path: Path) -> None:

@@ -137,17 +137,27 @@ def run_dry(model: MoEModel, step: CellStep) -> None:
     compress(model, [BoundStep(method, calibration)])
 
 
-def run_step(model: MoEModel, step: CellStep, places: Places) -> tuple[StepReport, CalibrationInfo]:
-    """Carry a step out on an open model; return its report, and what it was calibrated on."""
+def run_step(
+    model: MoEModel, step: CellStep, places: Places
+) -> tuple[StepReport, CalibrationInfo | None]:
+    """Carry a step out on an open model; return its report, and what it was calibrated on.
+
+    A method that looks at no token gets none: neither data nor a tokenizer is asked for.
+    """
     from harness.calibration.cache import keep_tokens
+    from harness.calibration.tokens import Tokens
     from harness.calibration.walk import Calibration
     from harness.method import registry
     from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
+    form = step.calibration
+    if not method.calibrated:
+        none = Calibration(Tokens.empty(form.length or 1), batch_size=form.batch_size)
+        [report] = compress(model, [BoundStep(method, none)])
+        return report, None
     tokens = draw(step, model, places.data_root)
     keep_tokens(tokens, places.cache)
-    form = step.calibration
     calibration = Calibration(tokens, batch_size=form.batch_size, cache=places.cache)
     [report] = compress(model, [BoundStep(method, calibration)])
     counts = {block: routed.count.tolist() for block, routed in calibration.coverage.items()}
@@ -164,14 +174,15 @@ def run_step(model: MoEModel, step: CellStep, places: Places) -> tuple[StepRepor
 
 
 def draw(step: CellStep, model: MoEModel, data_root: Path | None) -> Tokens:
-    """Draw the calibration tokens of a step with the model's tokenizer."""
-    from harness.calibration.corpora.draw import tokens
+    """Draw the calibration tokens of a step, with the model's tokenizer where they are text."""
+    from harness.calibration.corpora.draw import reads_text, tokens
     from harness.data import DataRoot
 
     form = step.calibration
     return tokens(
         form.ref,
-        model.tokenizer,
+        model.tokenizer if reads_text(form.ref, form.sequences) else None,
+        vocabulary=int(model.config.vocab_size),
         sequences=form.sequences,
         length=form.length,
         seed=form.seed,
