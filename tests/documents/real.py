@@ -36,9 +36,9 @@ CLAIMS = (
     Claim("AWQ, 4 bits", "RTN, 4 bits"),
     Claim("SparseGPT, 50 %", "Wanda, 50 %"),
     Claim("Wanda, 50 %", "magnitude, 50 %"),
-    Claim("EEP, a quarter", "random, a quarter of the experts"),
-    Claim("greedy, a quarter", "random, a quarter of the experts"),
-    Claim("greedy, half", "random, half of the experts"),
+    Claim("EEP, keep 6 of 8", "random, keep 6 of 8"),
+    Claim("greedy, keep 12 of 16", "random, keep 12 of 16"),
+    Claim("greedy, keep 8 of 16", "random, keep 8 of 16"),
 )
 
 

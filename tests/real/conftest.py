@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import torch
 
 from harness.data import DataRoot
 from harness.errors import UserError
@@ -36,7 +35,6 @@ def real_models(real_texts: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     except UserError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("real")
-    torch.set_num_threads(1)
     text = (real_texts / "wikitext2-tokenised.valid.txt").read_text("utf-8")
     make(folder, text, 1, MADE)
     return folder
