@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, say
+from harness.cli.options import Results, results_of, say
 
 
 def add(app: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def archive(
     from harness.records.archiving import archive as put_into_archive
     from harness.records.store import Store
 
-    store = Store(results / Path(suite).stem)
+    store = Store(results_of(suite, results))
     if not store.folder.is_dir():
         raise store.empty()
     with store.locked():
