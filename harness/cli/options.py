@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError, nearest, unknown
 
 DTYPES: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16", "float16")
 
@@ -42,6 +42,27 @@ Out = Annotated[
 def format_option(*formats: str) -> Any:
     """Return the option that chooses one of a table's formats."""
     return typer.Option("--format", metavar="|".join(formats), help="Format of the table.")
+
+
+def check_format(name: str, *formats: str) -> str:
+    """Return the name of one of a table's formats.
+
+    Raises:
+        UserError: it has no such format.
+    """
+    if name not in formats:
+        raise unknown("format", name, formats, where="--format")
+    return name
+
+
+def results_of(suite: str, results: Path) -> Path:
+    """Return the folder of a suite's results.
+
+    Args:
+        suite: The suite's name, which may have dots, or the path of its file.
+        results: Folder of the results of all suites.
+    """
+    return results / Path(suite).name.removesuffix(".toml")
 
 
 def put_out(text: str, out: Path | None) -> None:

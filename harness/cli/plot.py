@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, SuiteName, say
+from harness.cli.options import Results, SuiteName, results_of, say
 
 
 def add(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def plot(
     from harness.report.figures.canvas import draw
     from harness.report.figures.paper import judged
 
-    store = Store(results / Path(suite).stem)
+    store = Store(results_of(suite, results))
     run = standing(store)
     for sentence in run.gaps():
         say(sentence)
