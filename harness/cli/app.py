@@ -22,6 +22,7 @@ from harness.cli import (
     show,
     verdict,
 )
+from harness.cli.options import say
 from harness.errors import UserError
 
 USER_ERROR = 2
@@ -49,13 +50,13 @@ class Verbs(TyperGroup):
         except typer.BadParameter as error:
             if error.param is None or (wanted := wanted_number(error.message)) is None:
                 raise
-            typer.echo(f"moebench: {error.param.opts[0]} should be {wanted}.", err=True)
+            say(f"moebench: {error.param.opts[0]} should be {wanted}.")
             raise typer.Exit(USER_ERROR) from None
         except UserError as error:
-            typer.echo(f"moebench: {self._option(ctx, error.argument)}{error}", err=True)
+            say(f"moebench: {self._option(ctx, error.argument)}{error}")
             raise typer.Exit(USER_ERROR) from None
         except KeyboardInterrupt:
-            typer.echo("moebench: interrupted.", err=True)
+            say("moebench: interrupted.")
             raise typer.Exit(INTERRUPTED) from None
 
     def _option(self, ctx: Any, argument: str) -> str:

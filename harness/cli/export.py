@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Verify, say
+from harness.cli.options import Verify, say, tell
 
 EXAMPLE = "Example: moebench export small --to hf --out small-hf"
 
@@ -49,9 +49,9 @@ def export(
     model = open_model(artifact, streaming=streaming, verify=verify)
     say("writing, and reading back ...")
     proof = carry_out(model, out, to, dequantise=dequantise)
-    typer.echo(f"{'read by':<12} {proof.reader}")
-    typer.echo(f"{'experts':<12} {proof.experts} matrices, equal to the bit")
-    typer.echo(f"{'others':<12} {proof.others} tensors, equal to the bit")
+    tell(f"{'read by':<12} {proof.reader}")
+    tell(f"{'experts':<12} {proof.experts} matrices, equal to the bit")
+    tell(f"{'others':<12} {proof.others} tensors, equal to the bit")
     if proof.quantized:
-        typer.echo(f"{'quantized':<12} {proof.quantized} layers")
-    typer.echo(f"{'checkpoint':<12} {out}")
+        tell(f"{'quantized':<12} {proof.quantized} layers")
+    tell(f"{'checkpoint':<12} {out}")

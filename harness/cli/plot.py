@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, SuiteName, say
+from harness.cli.options import Results, SuiteName, say, tell
 
 
 def add(app: typer.Typer) -> None:
@@ -38,6 +38,7 @@ def plot(
         say(sentence)
     folder = out or store.folder
     with no_space(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        if out is None:
+            store.check_links()
         for path in draw(run.records, run.plan.protocol, folder, judged(store)):
-            typer.echo(str(path))
+            tell(str(path))

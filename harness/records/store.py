@@ -18,13 +18,13 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.disk import links
 from harness.disk.writing import no_space, put
 from harness.errors import UserError, first_fault, nearest
 from harness.records.archive import AGAIN as FETCH
@@ -34,7 +34,7 @@ from harness.records.items import Line, lines_of, parse_items
 from harness.records.loose import Loose, compressed_lines
 from harness.records.protocol import Protocol
 from harness.records.reading import AGAIN, CHANGED, Damaged, damaged, parse_object, record_text
-from harness.records.record import Item, Record
+from harness.records.record import CellId, Item, Record
 
 
 class PlannedCell(BaseModel):
@@ -42,7 +42,7 @@ class PlannedCell(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: CellId
     model: str
     row: str
     seed: int
@@ -80,24 +80,36 @@ class Store:
         """Hold the folder for one run, and clear away what a dead one left.
 
         Raises:
-            UserError: another run holds it; names its process.
+            UserError: another run holds it; names its process. Or a link leads out of it.
         """
+        path = self.folder / ".lock"
         with no_space(self.folder):
+            self.check_links()
             self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a+", encoding="ascii") as lock:
+            handle = links.open_own(path)
+        with os.fdopen(handle, "r+", encoding="ascii", errors="replace") as lock:
             self._take(lock)
             self._sweep()
             try:
                 yield
             finally:
-                shutil.rmtree(self.work, ignore_errors=True)
+                links.clear(self.work)
+
+    def check_links(self) -> None:
+        """See that neither the folder nor one of those that are written in it is a link.
+
+        Raises:
+            OSError: one is; the reason names it.
+        """
+        for folder in (self.folder, *self.loose.folders, self.artifacts):
+            links.check(folder / "file", self.folder.parent)
 
     def _take(self, lock: TextIO) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            owner = lock.read().strip() or "unknown"
+            owner = lock.read(20).strip() or "unknown"
             raise UserError(
                 f"{self.folder}: process {owner} is running a suite here. "
                 "Wait for it, or choose another results folder."
@@ -109,7 +121,7 @@ class Store:
     def _sweep(self) -> None:
         for leftover in self.folder.rglob(".*.tmp"):
             leftover.unlink(missing_ok=True)
-        shutil.rmtree(self.work, ignore_errors=True)
+        links.clear(self.work)
 
     def cells(self) -> list[str]:
         """Return the ids of all cells that have a record, damaged or not, sorted.
@@ -243,4 +255,4 @@ class Store:
             UserError: the disk is full; what was there before still is.
         """
         with no_space(path):
-            put(path, data)
+            put(path, data, below=self.folder.parent)

@@ -9,12 +9,12 @@ The records are all the state there is, so a run that was killed goes on by bein
 from __future__ import annotations
 
 import fnmatch
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.disk import links
 from harness.disk.writing import no_space
 from harness.errors import UserError, nearest
 from harness.measure.environment import surroundings
@@ -178,7 +178,7 @@ def _run_one(
         if keep_artifacts and job.artifact.exists():
             _keep(job.artifact, store.artifacts / cell.id)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        links.clear(folder)
     return record
 
 
@@ -210,7 +210,7 @@ def _settled(record: Record, cell: Cell, basis: Basis) -> Record:
 def _keep(artifact: Path, folder: Path) -> None:
     with no_space(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+        links.clear(folder)
         artifact.replace(folder)
 
 
