@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
+LONGEST = 120
+"""Characters of a name that a sentence quotes; longer ones are cut."""
+
+
 class UserError(Exception):
     """One sentence for the user: what, where, what to do. The command line exits with 2.
+
+    The sentence is one line whatever it quotes: files and names hold line breaks and escapes too.
 
     Attributes:
         argument: Name of the argument of the called function that is at fault, where the sentence
@@ -23,7 +29,7 @@ class UserError(Exception):
     """
 
     def __init__(self, sentence: str, *, argument: str = "") -> None:
-        super().__init__(sentence)
+        super().__init__(one_line(sentence))
         self.argument = argument
 
 
@@ -33,6 +39,14 @@ class Refused(UserError):
 
 class StaleWalk(RuntimeError):
     """A method edited a block that one of its live walks had already passed."""
+
+
+def one_line(text: str) -> str:
+    """Return text on one line: line breaks are blanks, and what cannot be printed is escaped."""
+    if text.isprintable():
+        return text
+    blank = " ".join(text.splitlines())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in blank)
 
 
 def first_line(error: BaseException) -> str:
@@ -48,8 +62,14 @@ def first_line(error: BaseException) -> str:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ` Did you mean 'x'?` for the nearest of `known`, or nothing when none is near."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    near = [one for one in known if len(one) <= LONGEST]  # the search is slow on long ones
+    match = difflib.get_close_matches(name[:LONGEST], near, n=1, cutoff=0.5)
     return f" Did you mean {match[0]!r}?" if match else ""
+
+
+def quoted(name: str) -> str:
+    """Return a name in quotes, cut where it is longer than any name should be."""
+    return repr(name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}...")
 
 
 def unknown(
@@ -65,9 +85,11 @@ def unknown(
         argument: As for `UserError`, where a caller's argument is all that is known of the place.
     """
     names = sorted(known)
-    listed = ", ".join(names) if len(names) <= 20 else f"{len(names)} exist"
+    shown = len(names) <= 20 and max(map(len, names), default=0) <= LONGEST
+    listed = ", ".join(names) if shown else f"{len(names)} exist"
+    there = f"Known: {listed}" if names else "There is none at all"
     prefix = f"{where}: " if where else ""
-    sentence = f"{prefix}unknown {kind} {name!r}.{nearest(name, names)} Known: {listed}."
+    sentence = f"{prefix}unknown {kind} {quoted(name)}.{nearest(name, names)} {there}."
     return UserError(sentence, argument=argument)
 
 
@@ -96,7 +118,7 @@ def first_fault(error: ValidationError, form: type[BaseModel], *, noun: str = ""
     place = max(related, key=len)
     here = [fault for other, fault in faults if other == place]
     name = next((part for part in reversed(place) if isinstance(part, str)), "")
-    subject = f"{noun} {name!r}".strip() if name else "it"
+    subject = f"{noun} {quoted(name)}".strip() if name else "it"
     return Fault(place, _text(subject, name, here, form, noun or "key"))
 
 
@@ -132,8 +154,8 @@ _WANTED = {
     "string_too_short": "text of at least {min_length} characters",
     "string_type": "text",
     "string_unicode": "text in UTF-8",
-    "too_long": "a list of at most {max_length}",
-    "too_short": "a list of at least {min_length}",
+    "too_long": "of length at most {max_length}",
+    "too_short": "of length at least {min_length}",
     "tuple_type": "a list",
     "unhashable_type": "a list of single values",
 }
@@ -152,7 +174,8 @@ def _text(
             return f"{subject} is missing"
         case "extra_forbidden":
             known = _keys(form, fault["loc"][:-1])
-            return f"unknown {noun} {name!r}.{nearest(name, known)} Known: {', '.join(known)}"
+            there = f"Known: {', '.join(known)}" if known else "There is none at all"
+            return f"unknown {noun} {quoted(name)}.{nearest(name, known)} {there}"
         case "value_error":
             reason = fault["ctx"]["error"]
             return f"{subject}: {reason}" if name else str(reason)

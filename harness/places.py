@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from harness import reference
+from harness.disk.reading import read_object
+from harness.errors import UserError
 
 SHIPPED = "reference/"
 """Beginning of the names of models that ship with the package."""
@@ -19,9 +20,10 @@ def origin(ref: str) -> str:
     if not edits.is_file():
         return ref
     try:
-        return str(json.loads(edits.read_text(encoding="utf-8"))["base"]["ref"])
-    except (ValueError, KeyError, TypeError):
+        base = read_object(edits).get("base")
+    except UserError:
         return ref  # opening the artifact will say what is wrong with it
+    return str(base["ref"]) if isinstance(base, dict) and "ref" in base else ref
 
 
 def data_root_of(ref: str, data_root: Path | None) -> Path | None:

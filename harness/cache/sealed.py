@@ -13,25 +13,32 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from harness.cache.keeping import keep
+from harness.disk.reading import BadFile, parse_json
 
 _SEAL = re.compile(rb"\nmoebench-seal ([0-9]{16}) ([0-9a-f]{64})\n")
 _LENGTH = len("\nmoebench-seal ") + 16 + 1 + 64 + 1
 _log = logging.getLogger(__name__)
 
 
-def read(path: Path) -> Any | None:
+def read(path: Path, kind: Any = Any) -> Any | None:
     """Return the JSON value of a file; None where there is none or it is damaged, with a warning.
 
     Args:
         path: As `write` got it: a file that was renamed is not believed either.
+        kind: Type of the value, such as `list[str]`; a value of another type is damage.
     """
     body = read_bytes(path)
     try:
-        return None if body is None else json.loads(body)
-    except ValueError:
-        damaged(path, "it holds no JSON")
-        return None
+        value = None if body is None else parse_json(body, str(path))
+        return None if value is None else TypeAdapter(kind).validate_python(value)
+    except BadFile as error:
+        damaged(path, error.why)
+    except ValidationError:
+        damaged(path, "it holds something else")
+    return None
 
 
 def write(path: Path, value: Any) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from harness.cache.keeping import keep
 from harness.cache.tensors import packed
+from harness.disk.reading import BadFile, fit, parse_object
 from harness.disk.writing import put
 from harness.errors import UserError
 
@@ -22,6 +24,19 @@ _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _TENSORS = ("input_ids", "attention_mask", "answers")
 _ABOUT = "moebench_tokens"
 """Key of the metadata."""
+
+
+class About(BaseModel):
+    """The metadata of a file of tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    ref: str
+    seed: int
+    source: str
+    sha256: str
+    about_sha256: str | None = None
+    """Digest of the others; files of before have none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,15 +175,23 @@ def _sha256(ids: Tensor, mask: Tensor | None, answers: Tensor | None) -> str:
 def _about(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     """Ref, seed, source and hash, as `save` wrote them."""
     try:
-        about = json.loads(metadata.get(_ABOUT, ""))
-    except ValueError:
+        about = read_about(metadata.get(_ABOUT, ""), str(path))
+    except BadFile:
         about = None
-    if isinstance(about, dict):
-        given = about.pop("about_sha256", None)  # files of before have none
-        sealed = given is None or given == _about_sha256(about)
-        if sealed and about.keys() == {"ref", "seed", "source", "sha256"}:
+    if about is not None:
+        given = about.pop("about_sha256")  # files of before have none
+        if given is None or given == _about_sha256(about):
             return about
     raise UserError(f"{path}: does not say of its tokens what was saved; make it again.")
+
+
+def read_about(text: str, where: str) -> dict[str, Any]:
+    """Return what the metadata of a file of tokens say of them.
+
+    Raises:
+        BadFile: they are no JSON, or of another form.
+    """
+    return fit(About, parse_object(text, where), where).model_dump()
 
 
 def _about_sha256(about: Mapping[str, Any]) -> str:

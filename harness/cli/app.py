@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from harness.cli import (
     archive,
+    cache,
     compress,
     doctor,
     evaluate,
@@ -23,9 +24,9 @@ from harness.cli import (
     verdict,
 )
 from harness.cli.options import say
+from harness.cli.process.endings import USER_ERROR, end
 from harness.errors import UserError
 
-USER_ERROR = 2
 NUMBERS = {
     r"greater than or equal to ([\d.]+)": "at least {}",
     r"less than or equal to ([\d.]+)": "at most {}",
@@ -33,17 +34,17 @@ NUMBERS = {
     r"valid number|valid float": "a number",
 }
 """Plain words for what the parser of the command line says of numbers."""
-INTERRUPTED = 130
 
 
 class Verbs(TyperGroup):
-    """Group of verbs that prints a user's error as one sentence; a bug keeps its traceback."""
+    """Group of verbs that ends with one sentence where it fails; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb.
 
         Raises:
-            typer.Exit: with 2 for what the user can fix, with 130 for Ctrl-C.
+            typer.Exit: with 2 for what the user can fix, with more for the rest (see `endings`),
+                with 1 only where the verb says so.
         """
         try:
             return super().invoke(ctx)
@@ -55,9 +56,10 @@ class Verbs(TyperGroup):
         except UserError as error:
             say(f"moebench: {self._option(ctx, error.argument)}{error}")
             raise typer.Exit(USER_ERROR) from None
-        except KeyboardInterrupt:
-            say("moebench: interrupted.")
-            raise typer.Exit(INTERRUPTED) from None
+        except BaseException as error:
+            if hasattr(error, "exit_code"):  # the verb's own, or the parser's
+                raise
+            raise typer.Exit(end(error)) from None
 
     def _option(self, ctx: Any, argument: str) -> str:
         """Return the verb's option that gives an argument, as a sentence begins with it."""
@@ -92,11 +94,13 @@ for verb in (
     gate,
     plot,
     archive,
+    cache,
     compress,
     export,
     evaluate,
     listing,
     show,
+    cache,
     doctor,
 ):
     verb.add(app)

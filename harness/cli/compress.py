@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cache.upkeep import in_use
 from harness.cli.options import DataRoot, DType, Verify, as_list, check_dtype, say, say_phase, tell
-from harness.errors import UserError
+from harness.disk.reading import BadFile, parse_toml
+from harness.errors import UserError, quoted
 
 if TYPE_CHECKING:
     from harness.plan.forms import CalibrationForm
@@ -137,11 +138,15 @@ def setting(text: str) -> tuple[str, Any]:
     if not equals or not name:
         raise UserError(f"--set {text!r} is not of the form NAME=VALUE.")
     try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name, value
+        tables = parse_toml(f"value = {value}", "--set")
+    except BadFile as error:
+        if "TOML" in error.why:
+            return name, value
+        raise UserError(f"--set {quoted(name)}: {error.why}.") from None
+    return name, tables["value"] if tables.keys() == {"value"} else value
 
 
+@in_use()
 def carry_out(
     ref: str,
     steps: Sequence[Step],
@@ -167,21 +172,23 @@ def carry_out(
     from harness.plan.cells import resolve
     from harness.run.stages.compressing import Places, compress_to
     from harness.run.stages.preparing import prepare_process
+    from harness.run.ticks import pulse
 
     prepare_process(seed=seed, threads=protocol.threads)
     places = Places(data_root_of(ref, data_root), cache_folder())
-    compression = compress_to(
-        out,
-        ref,
-        resolve(steps, seed),
-        protocol,
-        places,
-        say=say_phase,
-        streaming=streaming,
-        verify=verify,
-    )
-    say_phase("opening the artifact again")
-    reopen(out)
+    with pulse(say_phase) as tell:
+        compression = compress_to(
+            out,
+            ref,
+            resolve(steps, seed),
+            protocol,
+            places,
+            say=tell,
+            streaming=streaming,
+            verify=verify,
+        )
+        tell("opening the artifact again")
+        reopen(out)
     for warning in compression.warnings:
         say(f"warning: {warning}")
     rows = [("edits", str(len(compression.edits)))]

@@ -18,6 +18,10 @@ _READERS = ("modules.py", "names.py", "outline.py", "syntax.py")
 """Files whose change makes all that is remembered void."""
 
 
+_Note = tuple[str, list[Any]]
+"""Facts of a file, and its outline as `as_json` gives it."""
+
+
 class Library:
     """Modules by name, each read at most once.
 
@@ -32,7 +36,7 @@ class Library:
         self._digests: dict[tuple[str, str], str] = {}
         self._stamps: dict[Path, str | None] = {}
         self._notes = _notes()
-        self._remembered: dict[str, Any] = sealed.read(self._notes) or {}
+        self._remembered: dict[str, Any] = sealed.read(self._notes, dict[str, _Note]) or {}
         self._news: dict[str, Any] = {}
 
     def knows(self, module: str) -> bool:

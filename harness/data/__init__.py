@@ -1,6 +1,6 @@
 """Data sets by hub id, from a local data root or from the hub.
 
-Imports cache, errors.
+Imports cache, disk, errors.
 """
 
 from harness.data.root import DataRoot, hub_errors

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from harness.disk.reading import an_object, parse_json, parse_object
 from harness.errors import UserError, first_line
 
 Example = dict[str, Any]
@@ -20,6 +20,11 @@ READABLE = (".jsonl", ".json", ".ndjson", ".parquet")
 def suffix(path: Path) -> str:
     """The file's last suffix, `.gz` aside."""
     return Path(path.name.removesuffix(".gz")).suffix
+
+
+def form(path: Path) -> str:
+    """The ending that says how a file is written, `.gz` included."""
+    return suffix(path) + (".gz" if path.name.endswith(".gz") else "")
 
 
 def is_data(path: Path) -> bool:
@@ -61,29 +66,13 @@ def _json(path: Path, file: BufferedReader | gzip.GzipFile) -> Iterator[tuple[st
     for number, line in enumerate(file, 1):
         if line.strip():
             where = f"{path}:{number}"
-            yield where, _object(_parsed(line, where), where)
+            yield where, parse_object(line, where)
 
 
 def _array(path: Path, text: bytes) -> Iterator[tuple[str, Example]]:
-    items = _parsed(text, str(path))
-    for number, item in enumerate(items, 1):
+    for number, item in enumerate(parse_json(text, str(path)), 1):
         where = f"{path}: item {number}"
-        yield where, _object(item, where)
-
-
-def _parsed(text: bytes, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:  # JSONDecodeError and UnicodeDecodeError
-        raise UserError(
-            f"{where}: invalid JSON ({error}); the file may be cut short, copy it again."
-        ) from None
-
-
-def _object(value: Any, where: str) -> Example:
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: not a JSON object but {type(value).__name__}.")
-    return value
+        yield where, an_object(item, where)
 
 
 def _parquet(path: Path) -> Iterator[Example]:

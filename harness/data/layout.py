@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
-from harness.data.files import is_data
-from harness.errors import UserError, first_line, unknown
+from pydantic import BaseModel, Field
+
+from harness.data.files import READABLE, form, is_data
+from harness.disk.reading import BadFile, fit, parse_yaml, read_text
+from harness.errors import UserError, unknown
 
 _SPLITS = {
     "train": "train",
@@ -28,6 +30,32 @@ _SPLITS = {
 """A word in a file's or a folder's name to the split it names."""
 
 
+class Chosen(BaseModel):
+    """One entry of a list of `data_files`."""
+
+    split: str
+    path: str | list[str]
+
+
+class Config(BaseModel):
+    """One entry of `configs:`; what else it says is not read."""
+
+    config_name: str = Field(coerce_numbers_to_str=True)
+    default: bool = False
+    data_dir: str | None = None
+    data_files: str | list[Chosen] | list[str] | dict[str, str | list[str]] = "**/*"
+
+
+class Front(BaseModel):
+    """The front matter of a README; what else it says is not read."""
+
+    configs: list[Config] | None = Field(default_factory=list)
+
+
+_NO_DATA = (".md", ".py")
+"""Endings of what lies beside a data set's files: its card, its loading script."""
+
+
 class Layout:
     """The folder of one data set.
 
@@ -36,7 +64,7 @@ class Layout:
         hub_id: Named in errors.
 
     Raises:
-        UserError: the README's front matter is no YAML mapping.
+        UserError: the README's front matter cannot be read.
     """
 
     def __init__(self, folder: Path, hub_id: str) -> None:
@@ -60,19 +88,18 @@ class Layout:
         name = config if config is not None else self._default()
         if name not in self._configs:
             raise unknown("config", name, self._configs, where=str(self.folder / "README.md"))
-        try:
-            return _patterns(self._configs[name], self.folder)
-        except (AttributeError, KeyError, TypeError):
-            readme = self.folder / "README.md"
-            raise UserError(f"{readme}: config {name!r} has no readable `data_files`.") from None
+        return self._patterns(self._configs[name])
 
     def files(self, config: str | None, split: str) -> list[Path]:
         """The files of one split, sorted.
 
         Raises:
-            UserError: no such configuration or split, or no file matches.
+            UserError: no such configuration or split, no file that can be read or matches, or
+                files that are written in several ways.
         """
         splits = self.splits(config)
+        if not splits:
+            raise self._nothing()
         if split not in splits:
             named = f" of config {config!r}" if config else ""
             raise unknown(f"split{named}", split, splits, where=str(self.folder))
@@ -82,26 +109,65 @@ class Layout:
         """The files that match any of the patterns, sorted within each.
 
         Raises:
-            UserError: none does.
+            UserError: none does, or they are written in several ways: the same rows, most likely.
         """
         matches = [file for pattern in patterns for file in sorted(self._glob(pattern))]
-        chosen = list(dict.fromkeys(file for file in matches if file.is_file()))
-        if not chosen:
+        every = list(dict.fromkeys(file for file in matches if file.is_file()))
+        if not every:
             raise UserError(f"{self.folder}: no file matches {', '.join(patterns)}.")
+        # Beside an unpacked file often lies the packed one. Where none can be read, `read` says so.
+        chosen = [file for file in every if is_data(file)] or every
+        self._refuse_twins(chosen)
         return chosen
+
+    def _refuse_twins(self, files: list[Path]) -> None:
+        """Refuse one split in two formats: reading both would count its rows twice."""
+        forms = {form(file): file for file in reversed(files)}
+        if len(forms) > 1:
+            names = [file.relative_to(self.folder).as_posix() for file in forms.values()]
+            raise UserError(
+                f"{self.folder}: {' and '.join(sorted(names)[:2])} hold the same split in "
+                "different formats, and its rows would be read twice; leave one of them there."
+            )
+
+    def _nothing(self) -> UserError:
+        """The error that no file of the folder can be read."""
+        others = {file.suffix for file in self.folder.rglob("*") if file.is_file()}
+        others -= {"", *_NO_DATA}
+        if not others:
+            return UserError(
+                f"{self.folder}: holds no data file; put those of {self.hub_id} there, as its hub "
+                "repository has them."
+            )
+        return UserError(
+            f"{self.folder}: files that end in {', '.join(sorted(others))} are not read; write the "
+            f"rows as one of {', '.join(READABLE)}."
+        )
 
     def _glob(self, pattern: str) -> list[Path]:
         if ".." in Path(pattern).parts:  # beyond what a data set's fingerprint covers
             raise UserError(f"{self.folder}: the pattern {pattern!r} leaves the data set's folder.")
         try:
             return list(self.folder.glob(pattern))
-        except (NotImplementedError, ValueError) as error:
+        except (IndexError, NotImplementedError, OSError, ValueError) as error:
             raise UserError(
                 f"{self.folder}: the pattern {pattern!r} is no good ({error})."
             ) from None
 
+    def _patterns(self, form: Config) -> dict[str, list[str]]:
+        prefix = f"{form.data_dir.strip('/')}/" if form.data_dir else ""
+        files = form.data_files
+        if isinstance(files, dict):
+            return {split: _listed(paths, prefix) for split, paths in files.items()}
+        entries = [] if isinstance(files, str) else [e for e in files if isinstance(e, Chosen)]
+        if entries:
+            return {entry.split: _listed(entry.path, prefix) for entry in entries}
+        listed = [files] if isinstance(files, str) else [e for e in files if isinstance(e, str)]
+        chosen = {f for p in _listed(listed, prefix) for f in self._glob(p) if is_data(f)}
+        return _by_name(sorted(chosen), self.folder)
+
     def _default(self) -> str:
-        marked = [name for name, form in self._configs.items() if form.get("default")]
+        marked = [name for name, form in self._configs.items() if form.default]
         for names in (marked, [n for n in self._configs if n == "default"], list(self._configs)):
             if len(names) == 1:
                 return names[0]
@@ -111,36 +177,20 @@ class Layout:
         )
 
 
-def _declared(readme: Path) -> dict[str, dict[str, Any]]:
+def _declared(readme: Path) -> dict[str, Config]:
     """Config name to its entry in the README's front matter."""
     if not readme.is_file():
         return {}
-    match = re.match(r"---\s*\n(.*?\n)---\s*(\n|$)", readme.read_text("utf-8"), re.DOTALL)
-    if not match:
+    match = re.match(r"---\s*\n(.*?\n)---\s*(\n|$)", read_text(readme), re.DOTALL)
+    front = parse_yaml(match[1], f"{readme}: the front matter") if match else None
+    if front is None:
         return {}
-    import yaml
-
     try:
-        # The C loader: a README of sixty configurations takes the Python one 0.2 s.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        front = yaml.load(match[1], Loader=loader)  # noqa: S506  (both loaders are safe)
-        entries = front.get("configs") or []
-        return {entry["config_name"]: entry for entry in entries}
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{readme}: the front matter has no readable `configs` ({first_line(error)})."
-        ) from None
-
-
-def _patterns(form: dict[str, Any], folder: Path) -> dict[str, list[str]]:
-    prefix = f"{form['data_dir'].strip('/')}/" if form.get("data_dir") else ""
-    files = form.get("data_files", "**/*")
-    if isinstance(files, dict):
-        return {split: _listed(paths, prefix) for split, paths in files.items()}
-    if isinstance(files, list) and files and isinstance(files[0], dict):
-        return {entry["split"]: _listed(entry["path"], prefix) for entry in files}
-    chosen = {file for p in _listed(files, prefix) for file in folder.glob(p) if is_data(file)}
-    return _by_name(sorted(chosen), folder)
+        form = fit(Front, front, str(readme))
+    except BadFile as error:
+        why = f"the front matter has no readable `configs` ({error.why})"
+        raise BadFile(str(readme), why) from None
+    return {config.config_name: config for config in form.configs or ()}
 
 
 def _listed(paths: str | list[str], prefix: str) -> list[str]:

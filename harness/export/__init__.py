@@ -1,4 +1,4 @@
 """Artifacts as checkpoints that other libraries read; each is read back before it gets its name.
 
-Imports errors, model.
+Imports disk, errors, model.
 """

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.disk.reading import read_object
 from harness.errors import UserError, first_line
 from harness.export import compressed_tensors
 from harness.export.decoded import Decoded
 from harness.export.formats import FORMATS
 from harness.export.linears import linears
 from harness.export.tensor_names import rest
-from harness.model.checkpoint import read_json, weight_files
+from harness.model.checkpoint import weight_files
 from harness.model.families import deepseek
 from harness.model.files.identity import read_config
 from harness.model.files.skeleton import build_on_meta
@@ -81,7 +82,7 @@ def _files(folder: Path, to: str) -> Files:
     files = weight_files(folder)
     if to not in FORMATS:
         return Files(files)
-    return Decoded(files, FORMATS[to], read_json(folder / "config.json")["quantization_config"])
+    return Decoded(files, FORMATS[to], read_object(folder / "config.json")["quantization_config"])
 
 
 def _options(model: MoEModel, to: str) -> dict[str, Any] | None:

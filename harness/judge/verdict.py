@@ -102,7 +102,7 @@ def verdicts(store: Store) -> Verdicts:
     path = store.folder / "suite.toml"
     if not path.is_file():
         raise UserError(f"{path}: missing. Run the suite again to write it.")
-    suite = Suite.parse(path.read_text("utf-8"), name=run.plan.suite, source=str(path))
+    suite = Suite.stored(path, run.plan.suite)
     if suite.published is None:
         raise UserError(
             f"{path}: the suite names no published table. Add [published] with "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -14,6 +14,7 @@ import torch
 from harness.calibration.walk import Calibration
 from harness.code.modules import Unreadable
 from harness.code.reach import code_sha256
+from harness.errors import UserError
 from harness.method.contract import Method, Note
 from harness.method.registry import code_of
 from harness.model.edits import Edit
@@ -40,8 +41,19 @@ class StepReport:
     """Wall-clock time of the step."""
 
 
-def compress(model: MoEModel, steps: Sequence[BoundStep]) -> list[StepReport]:
+OnBlock = Callable[[int], None]
+"""Called with the number of a block that an edit has just changed."""
+
+
+def compress(
+    model: MoEModel, steps: Sequence[BoundStep], on_block: OnBlock | None = None
+) -> list[StepReport]:
     """Run the steps on `model`, one after the other; its base tensors are never written.
+
+    Args:
+        model: The model.
+        steps: The steps.
+        on_block: Told after every edit.
 
     Returns:
         A report per step.
@@ -49,10 +61,10 @@ def compress(model: MoEModel, steps: Sequence[BoundStep]) -> list[StepReport]:
     Raises:
         Refused: a method or an edit cannot be carried out; edits made before remain applied.
     """
-    return [_run(model, step) for step in steps]
+    return [_run(model, step, on_block) for step in steps]
 
 
-def _run(model: MoEModel, step: BoundStep) -> StepReport:
+def _run(model: MoEModel, step: BoundStep, on_block: OnBlock | None) -> StepReport:
     start = time.perf_counter()
     model.begin(_provenance(step))
     notes: list[Note] = []
@@ -62,6 +74,8 @@ def _run(model: MoEModel, step: BoundStep) -> StepReport:
                 notes.append(item)
             else:
                 model.apply(item)
+                if on_block:
+                    on_block(item.block)
     finally:
         model.begin("")
     seconds = time.perf_counter() - start
@@ -71,12 +85,22 @@ def _run(model: MoEModel, step: BoundStep) -> StepReport:
 def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
     """Resume the method under no_grad each time; `no_grad` around a yield would leak."""
     generator = method.compress(model, calibration)
+    if not isinstance(generator, Iterator):
+        raise UserError(
+            f"method {method.name!r}: its 'compress' yields nothing; it should be a generator, "
+            "which yields edits and notes."
+        )
     while True:
         with torch.no_grad():
             try:
                 item = next(generator)
             except StopIteration:
                 return
+        if not isinstance(item, (Edit, Note)):
+            raise UserError(
+                f"method {method.name!r} yields a {type(item).__name__}; it should yield edits "
+                "and notes."
+            )
         yield item
 
 

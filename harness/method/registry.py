@@ -6,11 +6,13 @@ import hashlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from traceback import extract_tb
+from types import ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -57,7 +59,7 @@ def method(name: str, *, where: str = "") -> type[Method]:
     Raises:
         UserError: no such method, file or class.
     """
-    if ".py:" in name:
+    if ".py:" in name or name.endswith(".py"):
         return _from_file(name, where)
     _refuse_gone(name, where)
     if name not in entries():
@@ -76,7 +78,8 @@ def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
     for option in options:
         check_option(kind, name, option, where=where)
     try:
-        return kind(**options)
+        with theirs(f"{prefix}method {name!r} cannot be made"):
+            return kind(**options)
     except ValidationError as error:
         fault = first_fault(error, kind, noun="option")
         raise UserError(f"{prefix}method {name!r}: {fault.text}.") from None
@@ -148,7 +151,7 @@ def _refuse_gone(name: str, where: str) -> None:
 
 
 def _from_file(name: str, where: str) -> type[Method]:
-    file, _, attribute = name.rpartition(":")
+    file, _, attribute = (f"{name}:" if name.endswith(".py") else name).rpartition(":")
     path = Path(file)
     prefix = f"{where}: " if where else ""
     if not path.is_file():
@@ -161,20 +164,57 @@ def _from_file(name: str, where: str) -> type[Method]:
         module = importlib.util.module_from_spec(spec)
         sys.modules[module_name] = module
         try:
-            spec.loader.exec_module(module)
-        except Exception as error:  # whatever a user's file does when it is imported
+            with theirs(f"{prefix}method file {file!r} cannot be imported", path):
+                spec.loader.exec_module(module)
+        except UserError:
             del sys.modules[module_name]
-            raise UserError(
-                f"{prefix}method file {file!r} cannot be imported: {type(error).__name__}: "
-                f"{first_line(error)}{_line_of(error, path)}."
-            ) from error
-    kind = getattr(sys.modules[module_name], attribute, None)
+            raise
+    kind = getattr(sys.modules[module_name], attribute, None) if attribute else None
+    if not attribute:
+        known = _classes(sys.modules[module_name])
+        raise UserError(
+            f"{prefix}method file {file!r}: say which class, as {file}:CLASS. "
+            f"Known: {', '.join(known) or 'none'}."
+        )
     if kind is None:
-        raise UserError(f"{prefix}method file {file!r} has no class {attribute!r}.")
+        known = _classes(sys.modules[module_name])
+        raise UserError(
+            f"{prefix}method file {file!r} has no class {attribute!r}.{nearest(attribute, known)} "
+            f"Known: {', '.join(known) or 'none'}."
+        )
     return _checked(kind, name, where)
 
 
-def _line_of(error: Exception, path: Path) -> str:
+def _classes(module: ModuleType) -> list[str]:
+    """Return the names of the methods that a module defines."""
+    kinds = (one for one in vars(module).values() if inspect.isclass(one))
+    return sorted(
+        k.__name__ for k in kinds if issubclass(k, Method) and k.__module__ == module.__name__
+    )
+
+
+@contextmanager
+def theirs(what: str, path: Path | None = None) -> Iterator[None]:
+    """Turn whatever other people's code does into a sentence, the end of the process too.
+
+    Args:
+        what: Beginning of the sentence.
+        path: File whose line the sentence names, where the fault came up in it.
+
+    Raises:
+        UserError: in place of anything but a refused option, a user's error, and Ctrl-C.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, UserError, ValidationError):
+        raise
+    except BaseException as error:
+        raise UserError(
+            f"{what}: {type(error).__name__}: {first_line(error)}{_line_of(error, path)}."
+        ) from error
+
+
+def _line_of(error: BaseException, path: Path | None) -> str:
     """The line of a file in which an error came up, in brackets; nothing where it was elsewhere."""
     lines = [at.lineno for at in extract_tb(error.__traceback__) if Path(at.filename) == path]
     return f" (line {lines[-1]})" if lines else ""

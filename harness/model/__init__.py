@@ -1,4 +1,4 @@
 """One view of every family: blocks, matrices, experts as slices, and edits to them.
 
-Imports cache, errors, places, records, reference.
+Imports cache, disk, errors, places, records, reference.
 """

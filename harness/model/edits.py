@@ -240,15 +240,17 @@ EDITS: dict[str, type[Edit]] = {
 }
 
 
-def parse(data: Mapping[str, Any], *, where: str) -> Edit:
+def parse(data: object, *, where: str) -> Edit:
     """An edit from its JSON.
 
     Raises:
         UserError: an unknown kind, or fields that do not fit.
     """
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: it should be a table with the edit's 'kind'; copy it again.")
     fields = dict(data)
     kind = fields.pop("kind", None)
-    if kind not in EDITS:
+    if not isinstance(kind, str) or kind not in EDITS:
         raise UserError(f"{where}: unknown edit {kind!r}; was it written by a newer moebench?")
     try:
         return EDITS[kind].model_validate(fields)

@@ -1,4 +1,4 @@
 """The numbers that papers printed, as data.
 
-Imports errors.
+Imports disk, errors.
 """

@@ -11,14 +11,14 @@ looking at `PrintedColumn.metric`, `PrintedColumn.protocol` and `PrintedTable.pr
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.disk.reading import parse_toml, read_text
 from harness.errors import UserError, first_fault, unknown
 
 # importlib.resources cannot open a folder without __init__.py in an editable install.
@@ -95,8 +95,17 @@ class PrintedRow(_Data):
         """True if `name` means this row: its "method", and printed numbers that tell it apart."""
         numbers = {key: number for key, number in name.items() if key != "method"}
         return self.method == name.get("method") and all(
-            self.printed.get(column) == Decimal(str(number)) for column, number in numbers.items()
+            column in self.printed and str(self.printed[column].normalize()) == _plain(number)
+            for column, number in numbers.items()
         )
+
+
+def _plain(number: str | float) -> str:
+    """A number in the shortest digits; what is none stays as it is written."""
+    try:
+        return str(Decimal(str(number)).normalize())
+    except InvalidOperation:
+        return str(number)
 
 
 class PrintedRowName(_Data):
@@ -177,9 +186,10 @@ def load(paper: str, folder: Path = FOLDER) -> dict[str, PrintedTable]:
     path = folder / f"{paper}.toml"
     if not path.is_file():
         raise unknown("paper", paper, papers(folder))
+    data = parse_toml(read_text(path), str(path), number=Decimal)
+    if isinstance(data.get("paper"), dict):
+        data["paper"] = {"key": paper, **data["paper"]}
     try:
-        data = tomllib.loads(path.read_text("utf-8"), parse_float=Decimal)
-        data["paper"] = {"key": paper, **data.get("paper", {})}
         file = _File.model_validate(data)
         printed = [_table(file, sheet) for sheet in file.tables]
     except ValidationError as error:

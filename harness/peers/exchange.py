@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from harness.calibration.walk import Calibration
+from harness.disk.reading import BadFile, read_object
 from harness.errors import Refused, UserError
 from harness.export.plain import write_plain
 from harness.model.editing.matrices import Part
@@ -117,13 +118,13 @@ def report(folder: Path) -> dict[str, Any]:
     """The worker's account of itself.
 
     Raises:
-        UserError: nothing.
+        UserError: there is none, or it is no JSON object.
     """
     try:
-        report: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"the peer's worker ended without a report ({error}).") from error
-    return report
+        return read_object(folder / "report.json")
+    except BadFile as error:
+        why = f"the peer's worker ended without a report ({error.why})"
+        raise BadFile(error.where, why) from error
 
 
 def blank(block: Block, name: str, scheme: Scheme) -> Quantized:

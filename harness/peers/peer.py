@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.disk.reading import parse_object
 from harness.errors import UserError
 from harness.places import cache_folder
 
@@ -98,8 +98,8 @@ class Peer:
             done = subprocess.run(
                 command, capture_output=True, text=True, timeout=_PATIENCE, check=True
             )
-            versions: dict[str, str] = json.loads(done.stdout)
-        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            versions = parse_object(done.stdout, str(path))
+        except (OSError, subprocess.SubprocessError, UserError, ValueError) as error:
             raise UserError(
                 f"{self.name}: {path} does not answer like a Python interpreter "
                 f"({type(error).__name__}); set {self.variable} to another."

@@ -1,5 +1,5 @@
 """From a TOML file to cells.
 
-Imports cache, calibration, code, data, errors, evaluate, method, model, papers, places,
+Imports cache, calibration, code, data, disk, errors, evaluate, method, model, papers, places,
 records, reference.
 """

@@ -90,6 +90,7 @@ class SuiteForm(Form):
     title: str = ""
     models: tuple[str, ...] = Field(min_length=1)
     weights: Weights = "stored"
+    made_by: str = ""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     protocol: Protocol = Protocol()
     calibration: CalibrationForm = CalibrationForm()

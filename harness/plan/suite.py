@@ -7,12 +7,12 @@ in it exist is `harness.plan.check`'s business, so that listing suites costs not
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from harness.disk.reading import parse_toml, read_text
 from harness.errors import UserError
 from harness.plan import lines as locate
 from harness.plan.find import find
@@ -87,6 +87,8 @@ class Suite:
     """True if `models` are others than the file's."""
     weights: Weights = "stored"
     """Origin of the weights; random ones serve memory, bytes, FLOPs and speed, and no download."""
+    made_by: str = ""
+    """Command that makes the models' folders, told where one is missing."""
 
     @property
     def random(self) -> bool:
@@ -160,7 +162,21 @@ class Suite:
             UserError: there is no such suite, or its shape is wrong; names file and line.
         """
         path = find(str(name))
-        return cls.parse(_read(path), name=path.stem, source=_shown(path))
+        source = _shown(path)
+        return cls.parse(read_text(path, where=source), name=path.stem, source=source)
+
+    @classmethod
+    def stored(cls, path: Path, name: str) -> Self:
+        """Read the suite that a run has left in its results.
+
+        Args:
+            path: The file.
+            name: The suite's name, which the results tell.
+
+        Raises:
+            UserError: the file cannot be read, or its shape is wrong.
+        """
+        return cls.parse(read_text(path), name=name, source=str(path))
 
     @classmethod
     def load_recipe(cls, path: Path, calibration: CalibrationForm) -> Self:
@@ -173,8 +189,9 @@ class Suite:
         Raises:
             UserError: the file cannot be read, or its shape is wrong.
         """
-        text, source = _read(path), _shown(path)
-        data = _tables(text, source)
+        source = _shown(path)
+        text = read_text(path, where=source)
+        data = parse_toml(text, source)
         form = fill(RecipeFileForm, data, text=text, source=source)
         if form.calibration:
             calibration = form.calibration
@@ -198,7 +215,7 @@ class Suite:
         Raises:
             UserError: the shape is wrong; names file and line.
         """
-        data = _tables(text, source)
+        data = parse_toml(text, source)
         form = fill(SuiteForm, data, text=text, source=source)
         draft = cls(
             name,
@@ -211,6 +228,7 @@ class Suite:
             form.published,
             form.reference,
             weights=form.weights,
+            made_by=form.made_by,
         )
         _refuse_twins(draft, "models", list(form.models), "model", ())
         _refuse_twins(draft, "recipes", [r.name for r in form.recipes], "recipe", ("name",))
@@ -273,23 +291,6 @@ def _refuse_twins(
             first = suite.where(table, names.index(name), *key).rpartition(":")[2]
             where = suite.where(table, number, *key)
             raise UserError(f"{where}: {kind} {name!r} is already on line {first}.")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not text in UTF-8"
-        raise UserError(f"{_shown(path)}: cannot be read ({reason}).") from None
-
-
-def _tables(text: str, source: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        reason, _, line = str(error).partition(" (at line ")
-        where = f"{source}:{line.partition(',')[0]}" if line else source
-        raise UserError(f"{where}: not valid TOML ({reason}).") from None
 
 
 def _shown(path: Path) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from harness.cache.notes import file_sha256
 from harness.errors import UserError
 from harness.places import cache_folder
 from harness.records.items import Line, check_lines
-from harness.records.reading import Damaged, damaged, parse_record, record_text
+from harness.records.reading import Damaged, damaged, parse_record, record_text, unpacked_lines
 from harness.records.record import UNKNOWN, Record
 
 AGAIN = "Fetch it again, or let the next 'moebench run' run its cells again."
@@ -118,7 +117,7 @@ class Archive:
         """
         files = file_sha256(self.records_path) + file_sha256(self.items_path)
         note = cache_folder() / "archives" / hashlib.sha256(files.encode()).hexdigest()
-        known = sealed.read(note)
+        known = sealed.read(note, list[str])
         if known is None:
             known = [cell for cell, record in self.records.whole.items() if self._is_whole(record)]
             sealed.write(note, known)
@@ -210,11 +209,8 @@ def _lines(path: Path) -> Iterator[Line]:
     """
     if not path.exists():
         return
-    try:
-        data = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error):
-        raise damaged(path, "it cannot be unpacked to its end", AGAIN) from None
-    if not data:
+    lines = unpacked_lines(path, AGAIN)
+    if not lines:
         raise damaged(path, "it is empty", AGAIN)
-    for number, line in enumerate(data.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         yield Line(line, path, number)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import gzip
 import os
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.records.items import Line, check_lines
-from harness.records.reading import AGAIN, damaged, read_record
+from harness.records.reading import AGAIN, read_record, unpacked_lines
 from harness.records.record import Record
 
 
@@ -45,7 +44,8 @@ class Loose:
         if record.items_sha256 is None:
             return []
         path = self.items_path(record.cell)
-        lines = _lines(path)
+        packed = unpacked_lines(path)
+        lines = [Line(line, path, number) for number, line in enumerate(packed, 1)]
         check_lines(lines, record, path, AGAIN)
         return lines
 
@@ -61,18 +61,3 @@ class Loose:
 def compressed_lines(lines: Sequence[bytes]) -> bytes:
     """Return the compressed file of the items of one cell."""
     return gzip.compress(b"".join(line + b"\n" for line in lines), mtime=0)
-
-
-def _lines(path: Path) -> list[Line]:
-    """The lines of a compressed file; none where there is no file.
-
-    Raises:
-        Damaged: it cannot be unpacked.
-    """
-    if not path.exists():
-        return []
-    try:
-        lines = gzip.decompress(path.read_bytes()).splitlines()
-    except (OSError, EOFError, zlib.error):
-        raise damaged(path, "it cannot be unpacked to its end", AGAIN) from None
-    return [Line(line, path, number) for number, line in enumerate(lines, 1)]

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.disk import reading
+from harness.disk.reading import BadFile
 from harness.errors import UserError, first_fault
 from harness.records.digest import sealed, unsealed
 from harness.records.migrations import migrated
@@ -35,9 +37,9 @@ def read_record(path: Path) -> Record:
         UserError: it is of a newer moebench.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise damaged(path, error.strerror or "it cannot be read") from None
+        data = reading.read_bytes(path)
+    except BadFile as error:
+        raise damaged(path, error.why) from None
     record = parse_record(data, str(path))
     if record.cell != path.stem:
         raise damaged(path, f"it is the record of cell {record.cell}")
@@ -75,6 +77,18 @@ def parse_record(data: bytes, where: str, remedy: str = AGAIN) -> Record:
         raise damaged(where, first_fault(error, Record).text, remedy) from None
 
 
+def read_object(path: Path, remedy: str = AGAIN) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises:
+        Damaged: as `parse_object`, or the file cannot be read.
+    """
+    try:
+        return parse_object(reading.read_bytes(path), path, remedy)
+    except BadFile as error:
+        raise damaged(path, error.why, remedy) from None
+
+
 def parse_object(data: bytes, where: Path | str, remedy: str = AGAIN) -> dict[str, Any]:
     """Return the object that a JSON text holds.
 
@@ -82,12 +96,23 @@ def parse_object(data: bytes, where: Path | str, remedy: str = AGAIN) -> dict[st
         Damaged: the text is no JSON, or no object.
     """
     try:
-        values = json.loads(data.decode())
-    except (ValueError, RecursionError):
-        raise damaged(where, "it is not JSON, or is cut short", remedy) from None
-    if not isinstance(values, dict):
-        raise damaged(where, "it is no JSON object", remedy)
-    return values
+        return reading.parse_object(data, str(where))
+    except BadFile as error:
+        raise damaged(where, error.why, remedy) from None
+
+
+def unpacked_lines(path: Path, remedy: str = AGAIN) -> list[bytes]:
+    """Return the lines of a compressed file; none where there is no file.
+
+    Raises:
+        Damaged: it cannot be unpacked to its end.
+    """
+    if not path.exists():
+        return []
+    try:
+        return reading.unpacked(reading.read_bytes(path), str(path)).splitlines()
+    except BadFile as error:
+        raise damaged(path, error.why, remedy) from None
 
 
 def record_text(record: Record, *, indent: int | None = None) -> str:

@@ -18,14 +18,14 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.disk import links
-from harness.disk.writing import no_space, put
+from harness.disk import links, scratch
+from harness.disk.writing import no_space, obstacle, put
 from harness.errors import UserError, first_fault, nearest
 from harness.records.archive import AGAIN as FETCH
 from harness.records.archive import Archive
@@ -33,7 +33,7 @@ from harness.records.digest import digest_of_lines, sealed, unsealed
 from harness.records.items import Line, lines_of, parse_items
 from harness.records.loose import Loose, compressed_lines
 from harness.records.protocol import Protocol
-from harness.records.reading import AGAIN, CHANGED, Damaged, damaged, parse_object, record_text
+from harness.records.reading import AGAIN, CHANGED, Damaged, damaged, read_object, record_text
 from harness.records.record import CellId, Item, Record
 
 
@@ -95,6 +95,16 @@ class Store:
             finally:
                 links.clear(self.work)
 
+    def obstacle(self) -> str | None:
+        """Return the reason why a folder that is there cannot be written; None where it can.
+
+        Raises:
+            UserError: it leads elsewhere by a link.
+        """
+        with no_space(self.folder):
+            self.check_links()
+        return obstacle(self.folder) if self.folder.is_dir() else None
+
     def check_links(self) -> None:
         """See that neither the folder nor one of those that are written in it is a link.
 
@@ -119,8 +129,7 @@ class Store:
         lock.flush()
 
     def _sweep(self) -> None:
-        for leftover in self.folder.rglob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        scratch.sweep(self.folder, deep=True)
         links.clear(self.work)
 
     def cells(self) -> list[str]:
@@ -229,7 +238,7 @@ class Store:
         if not path.exists():
             raise self.empty()
         remedy = "Run the suite again to rewrite it."
-        values, right = unsealed(parse_object(path.read_bytes(), path, remedy))
+        values, right = unsealed(read_object(path, remedy))
         if right is False:
             raise damaged(path, CHANGED, remedy)
         try:
@@ -247,6 +256,23 @@ class Store:
         self.put(self.folder / "suite.toml", suite.encode())
         text = json.dumps(sealed(plan.model_dump(mode="json")), indent=1, ensure_ascii=False)
         self.put(self.folder / "cells.json", f"{text}\n".encode())
+
+    def check_places(self, cells: Iterable[str]) -> None:
+        """See that the records and items of cells can take their places.
+
+        Raises:
+            UserError: something else stands there.
+        """
+        places = (self.loose.record_path, self.loose.items_path)
+        for path in (place(cell) for cell in cells for place in places):
+            if path.is_dir():
+                raise UserError(
+                    f"{path}: is a folder, where a file of results belongs; move it away."
+                )
+            if path.parent.exists() and not path.parent.is_dir():
+                raise UserError(
+                    f"{path.parent}: is a file, where a folder of results belongs; move it away."
+                )
 
     def put(self, path: Path, data: bytes) -> None:
         """Write a file so that it is either complete or absent.

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import Refused
+from pydantic import ValidationError
+
+from harness.errors import Refused, UserError, first_line, one_line
 from harness.measure.environment import surroundings
 from harness.plan.cell import Cell
 from harness.plan.cells import cells
@@ -77,6 +79,7 @@ def state_of(cell: Cell, store: Store, here: Mapping[str, str]) -> tuple[str, st
 
 def outcome(cell: Cell) -> str:
     """Say what the cell's steps would leave of the model, or with which sentence one refuses."""
+    from harness.method.registry import theirs
     from harness.run.stages.compressing import run_dry
     from harness.run.stages.opening import open_on_meta
 
@@ -84,12 +87,23 @@ def outcome(cell: Cell) -> str:
     before = counted(model)
     for number, step in enumerate(cell.steps, start=1):
         try:
-            run_dry(model, step)
+            with theirs("", _own_file(step.method)):
+                run_dry(model, step)
         except Refused as error:
             return f"step {number} ({step.method}) refuses: {error}"
+        except (UserError, ValidationError) as error:
+            return (
+                f"step {number} ({step.method}) fails: {one_line(first_line(error)).lstrip(': ')}."
+            )
     if not cell.steps:
         return f"{before.parameters:,} parameters, {shape(model)}"
     return f"{removed(before, counted(model))}, {shape(model)}"
+
+
+def _own_file(method: str) -> Path | None:
+    """Return the file of a method that is given as one, `FILE:CLASS`."""
+    file, colon, _ = method.rpartition(".py:")
+    return Path(f"{file}.py") if colon else None
 
 
 def counted(model: MoEModel) -> Size:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyte
 import pytest
@@ -43,7 +44,11 @@ def results(tmp_path: Path) -> Store:
     protocol = Protocol(tasks=("boolq",), average=("boolq",), perplexity=(), measure=("size",))
     cells = []
     for place, name in enumerate(ROWS):
-        failed = {"status": "failed", "reason": f"Traceback\n{name}", "warnings": [name]}
+        failed: dict[str, Any] = {
+            "status": "failed",
+            "reason": f"Traceback\n{name}",
+            "warnings": [name],
+        }
         made = record(
             name,
             {"boolq": 0.5},

@@ -71,7 +71,7 @@ def test_missing_and_damaged_checkpoints(checkpoint: Callable[..., Path], tmp_pa
     with pytest.raises(UserError, match="shards are missing"):
         open_model(str(folder))
     (folder / "config.json").write_text("{")
-    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+    with pytest.raises(UserError, match=r"config\.json: it is not JSON, or is cut short"):
         open_model(str(folder))
     with pytest.raises(UserError, match="no such folder"):
         open_model("no/such/folder/at/all")
@@ -89,7 +89,9 @@ def test_a_pickle_checkpoint_is_refused(checkpoint: Callable[..., Path]) -> None
 def test_a_configuration_with_a_value_of_the_wrong_kind_is_one_sentence(tmp_path: Path) -> None:
     text = {"model_type": "mixtral", "num_local_experts": "x"}
     (tmp_path / "config.json").write_text(json.dumps(text))
-    with pytest.raises(UserError, match=r"the configuration of .* cannot be read"):
+    with pytest.raises(
+        UserError, match=r"config\.json: 'num_local_experts' should be a whole number"
+    ):
         describe(str(tmp_path))
 
 
@@ -128,7 +130,7 @@ def test_damaged_artifacts(checkpoint: Callable[..., Path], tmp_path: Path) -> N
     with pytest.raises(UserError, match="unknown edit 'shrink'"):
         load(folder, verify=False)
     (folder / "edits.json").write_text("[")
-    with pytest.raises(UserError, match=r"edits\.json cannot be read"):
+    with pytest.raises(UserError, match=r"edits\.json: it is not JSON, or is cut short"):
         load(folder)
 
 

@@ -63,7 +63,7 @@ def test_the_file_itself_is_well_formed(write: Write) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("[paper]", "[paper", "paper.toml: "),
+        ("[paper]", "[paper", "paper.toml:"),
         ("year = 2024\n", "", "paper.year: 'year' is missing."),
         ('arxiv = "2401.00001"', 'arxiv = "2401"', "paper.arxiv: "),
         ('metric = "acc"', 'metric = "accuracy"', "metric: "),

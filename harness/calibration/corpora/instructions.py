@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.calibration.corpora.cutting import Draw, check, permuted, tokenised
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -152,7 +152,7 @@ def reap(
     Deviations: rows are padded to the length, the authors' to the longest of a batch.
 
     Raises:
-        UserError: too few rows fit.
+        UserError: too few rows fit, or the chat template cannot be used.
     """
     order = (data[i] for i in _without_repeats(len(data), draw))
     if tokenizer.chat_template:
@@ -184,8 +184,18 @@ def _chat(one: Instruction, tokenizer: PreTrainedTokenizerBase) -> Rendered:
     # The authors' data have no input; one that is there follows the instruction.
     asked = "\n".join(filter(None, (one.instruction, one.input)))
     messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": one.output}]
-    prompt = tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, tokenize=False)
-    return Rendered(str(prompt), str(tokenizer.apply_chat_template(messages, tokenize=False)))
+    try:
+        prompt = tokenizer.apply_chat_template(
+            messages[:1], add_generation_prompt=True, tokenize=False
+        )
+        whole = tokenizer.apply_chat_template(messages, tokenize=False)
+    except Exception as error:  # a template is a program, and runs in a sandbox
+        raise UserError(
+            f"the chat template of {tokenizer.name_or_path or 'the tokenizer'} cannot be used "
+            f"({type(error).__name__}: {first_line(error)}); mend it, or take a corpus in another "
+            "form."
+        ) from error
+    return Rendered(str(prompt), str(whole))
 
 
 def _encoded(

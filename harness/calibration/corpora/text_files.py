@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.data.files import READABLE, read, suffix
+from harness.disk.reading import decoded, read_bytes, unpacked
 from harness.errors import UserError, nearest
 
 SUFFIXES = (".txt", *READABLE)
@@ -41,13 +40,8 @@ def documents(path: Path, field: str = "text") -> Iterator[str]:
 
 
 def _plain(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text (byte {error.start}); convert it first.") from None
-    except (EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read to its end ({error}).") from None
+    data = read_bytes(path)
+    return decoded(unpacked(data, str(path)) if path.suffix == ".gz" else data, str(path))
 
 
 def text(row: dict[str, Any], field: str, where: str) -> str:

@@ -1,4 +1,4 @@
 """The model families as data, and the configurations of published models.
 
-Imports errors.
+Imports disk, errors.
 """

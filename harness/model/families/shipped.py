@@ -6,8 +6,9 @@ dry run reads them; what loads weights never does.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+from harness.disk.reading import read_object
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -25,5 +26,4 @@ def config_file(ref: str) -> Path | None:
 
 def family_name(ref: str) -> str:
     """The model type of a shipped configuration."""
-    config = json.loads((CONFIGS / f"{ref}.json").read_text(encoding="utf-8"))
-    return str(config["model_type"])
+    return str(read_object(CONFIGS / f"{ref}.json").get("model_type"))

@@ -6,13 +6,14 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from harness.disk.reading import read_object
 from harness.errors import UserError, first_line, unknown
 from harness.model.checkpoint import (
     ADAPTER,
     WHOLE,
     checkpoint_sha256,
-    read_json,
     refuse_other_kinds,
+    refused_quantized,
 )
 from harness.model.families.shipped import config_file
 from harness.model.names import EDITS_FILE, folder_of
@@ -112,25 +113,53 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
 
     from harness.model.families import deepseek
     from harness.model.families.family import FAMILIES
+    from harness.model.families.fields import refuse_unread
+    from harness.model.families.limits import check_limits
+    from harness.model.families.sizes import refuse_impossible
 
     deepseek.register()
     folder = folder_of(ref)
     here = folder or (shipped_config(ref) if offline else None)
     if folder is not None:
         refuse_other_kinds(folder)
-        model_type = read_json(folder / "config.json").get("model_type")
+        where = str(folder / "config.json")
+        values = read_object(folder / "config.json")
+        model_type = str(values.get("model_type"))
         if model_type not in FAMILIES:
-            raise unknown("model family", str(model_type), FAMILIES, where=f"{folder}/config.json")
+            raise unknown("model family", model_type, FAMILIES, where=where)
+        check_limits(values, where)
     try:
         config = AutoConfig.from_pretrained(
             here or ref, trust_remote_code=False, local_files_only=here is not None
         )
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
-        raise UserError(
-            f"the configuration of {ref} cannot be read: {first_line(error)}."
-        ) from error
+        raise UserError(f"the configuration of {ref} cannot be read: {_reason(error)}.") from error
     _refuse_other_weights(config, ref, quantized=quantized)
+    where = f"the configuration of {ref}" if folder is None else str(folder / "config.json")
+    refuse_unread(config, where)
+    refuse_impossible(config, where)
     return config
+
+
+def write_config(config: Any, folder: Path) -> None:
+    """Write `config.json`.
+
+    transformers' own way refuses a configuration with settings of generation, which old ones have.
+    """
+    config.to_json_file(folder / "config.json", use_diff=True)
+
+
+def _reason(error: Exception) -> str:
+    """The field at fault, where transformers names it in a line and says why in the next."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = len(lines) > 1 and lines[0].endswith(":")
+    return " ".join(lines[:2]).rstrip(".") if named else first_line(error)
+
+
+_QUANTIZED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""Files beside a configuration in which quantizers put what others put into it."""
+_SETTINGS = ("quantization_config", "compression_config", "quantization")
+"""Fields of a configuration for the same."""
 
 
 def _refuse_other_weights(config: Any, ref: str, *, quantized: bool) -> None:
@@ -139,13 +168,17 @@ def _refuse_other_weights(config: Any, ref: str, *, quantized: bool) -> None:
             f"the configuration of {ref} names its weights itself (transformers_weights); give "
             f"that file the name {WHOLE} and take the field out."
         )
-    settings = getattr(config, "quantization_config", None)
-    if settings is not None and not quantized:
-        how = settings.get("quant_method") if isinstance(settings, dict) else None
-        raise UserError(
-            f"{ref} is quantized already ({how or 'quantization_config in config.json'}); take the "
-            "checkpoint that it was made from, or an artifact."
-        )
+    if quantized:
+        return
+    folder = folder_of(ref)
+    beside = [name for name in _QUANTIZED if folder is not None and (folder / name).is_file()]
+    for field in _SETTINGS:
+        settings = getattr(config, field, None)
+        if settings is not None:
+            how = settings.get("quant_method") if isinstance(settings, dict) else None
+            raise refused_quantized(ref, str(how or f"{field} in config.json"))
+    if beside:
+        raise refused_quantized(ref, f"it has {beside[0]}")
 
 
 def refuse_adapter_on_hub(ref: str) -> None:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from harness.disk.reading import read_object
 from harness.errors import UserError
-from harness.model.checkpoint import read_json, refuse_other_kinds, shards, side_files
+from harness.model.checkpoint import refuse_other_kinds, shards, side_files
 from harness.model.names import EDITS_FILE
 
 FORMAT = 2
@@ -70,7 +71,7 @@ class Manifest:
         """
         refuse_other_kinds(folder)
         where = folder / EDITS_FILE
-        text = read_json(where)
+        text = read_object(where)
         _check_format(text.get("format"), where, verify=verify)
         if verify and text.get("sha256") != _own_sha256(text):
             raise UserError(f"{where} was changed after the artifact was made; {_MEND}.")
@@ -123,6 +124,8 @@ class Manifest:
         for name in self.digests:
             if not (self.folder / name).is_file():
                 raise UserError(f"{self.folder / name} is missing; {_MEND}.")
+            if not name.endswith(".safetensors"):
+                self.check(self.folder / name)
         for file in side_files(self.folder):
             if file.name != EDITS_FILE:
                 self.check(file)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,8 +9,11 @@ from pathlib import Path
 import torch
 
 from harness.errors import UserError
-from harness.model.checkpoint import weight_files
+from harness.model.checkpoint import plain_files, weight_files
+from harness.model.families.switches import switch_off
 from harness.model.files.artifact import meta_model
+from harness.model.files.beside import WANTED
+from harness.model.files.fit import check
 from harness.model.files.generation import read_generation
 from harness.model.files.head import settle_head
 from harness.model.files.identity import check_unchanged, describe, read_config
@@ -22,9 +24,6 @@ from harness.model.names import EDITS_FILE, folder_of
 from harness.model.stored import Files
 from harness.model.tokenizer import tokenizer_source
 from harness.model.view import MoEModel
-
-_NOT_NEEDED = (r"rotary_emb\.inv_freq$",)
-"""Tensors that old checkpoints hold and transformers computes."""
 
 
 def open_streamed(
@@ -53,10 +52,10 @@ def open_streamed(
             manifest.check_all()  # a damaged file is named, if that is why
             raise
     else:
-        held = weight_files(folder)
+        held = plain_files(folder)
         files = Files(held, device=device, check=_Unchanged(held))
         model = _on_meta(ref, folder, files, dtype, experts=experts, attention=attention)
-        _check(model, files, folder)
+        check(model, files, folder)
     model.frame.load_state_dict(files.read(frame_state(model)), assign=True, strict=False)
     model.frame.tie_weights()
     model.frame.to(device)  # type: ignore[arg-type]
@@ -79,12 +78,15 @@ def _on_meta(
     config.dtype = files.dtype = dtype or config.dtype or _own_dtype(files)
     settle_head(config, files)
     sha256 = describe(ref).sha256
+    stated = switch_off(config)
     model = MoEModel(
         build_on_meta(config, experts=experts, attention=attention),
         ref=ref,
         sha256=sha256,
         tokenizer_source=tokenizer_source(ref),
         check=partial(check_unchanged, ref, sha256),
+        home=folder,
+        stated=stated,
     )
     read_generation(model, folder)
     return model
@@ -107,22 +109,11 @@ def _own_dtype(files: Files) -> torch.dtype | None:
     return next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), None)
 
 
-def _check(model: MoEModel, files: Files, folder: Path) -> None:
-    """Compare names and shapes of all tensors with the files' headers, before anything runs."""
-    expected = files.expected(state(model))
-    ignored = [*_NOT_NEEDED, *(model.frame._keys_to_ignore_on_load_unexpected or ())]
-    held = {
-        name: tensor
-        for name, tensor in files.shapes().items()
-        if name in expected or not any(re.search(pattern, name) for pattern in ignored)
-    }
-    agree(expected, held, folder, what="tensors and configuration")
-
-
 def _downloaded(ref: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(ref, allow_patterns=["*.json", "*.safetensors"]))
+        patterns = ["*.json", "*.safetensors", *WANTED]
+        return Path(snapshot_download(ref, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise UserError(f"{ref} cannot be downloaded: {error}.") from error

@@ -29,7 +29,7 @@ def judged(store: Store) -> Verdicts | None:
     path = store.folder / "suite.toml"
     if not path.is_file():
         return None
-    suite = Suite.parse(path.read_text("utf-8"), name=store.plan().suite, source=str(path))
+    suite = Suite.stored(path, store.plan().suite)
     return verdicts(store) if suite.published else None
 
 

@@ -304,19 +304,19 @@ def test_unknown(ref: str, sentence: str, tokenizer: PreTrainedTokenizerFast) ->
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.jsonl", b'{"text": "fine"}\n{"text": ', r"a.jsonl:2: invalid JSON"),
+        ("a.jsonl", b'{"text": "fine"}\n{"text": ', r"a.jsonl:2: it is not JSON"),
         ("a.jsonl", b'{"text": "fine"}\n{"txt": "x"}', r"row 2: no field 'text'. Did you mean 'tx"),
-        ("a.jsonl", b'{"text": "fine"}\n["x"]', r"a.jsonl:2: not a JSON object"),
+        ("a.jsonl", b'{"text": "fine"}\n["x"]', r"a.jsonl:2: it should hold a JSON object"),
         ("a.jsonl", b'{"text": 3}', r"row 1: the field 'text' is int, not text"),
         ("a.jsonl", b'{"text": "fine"}\n{"text": " "}', r"row 2: the document is empty"),
         ("a.jsonl", b"\n", r"a.jsonl: holds no document"),
         ("a.txt", b" \n", r"a.txt: the document is empty"),
-        ("a.txt", b"caf\xe9", r"a.txt: not UTF-8 text \(byte 3\)"),
+        ("a.txt", b"caf\xe9", r"a.txt: it is not text in UTF-8"),
         ("a.txt", b"two of eight", r"gives 0 calibration sequences of 64 tokens and 2 were"),
         (
             "a.txt.gz",
             gzip.compress(b"two of eight" * 99, mtime=0)[:20],
-            r"cannot be read to its end",
+            r"cannot be unpacked to its end",
         ),
         ("a.jsonl.gz", b"no gzip", r"cannot be read to its end"),
         ("a.safetensors", b"{}", r"not a whole safetensors file"),
