@@ -23,6 +23,7 @@ from harness.cli import (
     show,
     verdict,
 )
+from harness.cli.options import say
 from harness.cli.process.endings import USER_ERROR, end
 from harness.errors import UserError, nearest, one_line, quoted, unknown
 
@@ -52,7 +53,7 @@ class Verbs(TyperGroup):
         except MISUSE as error:
             return self._misused(error)
         except UserError as error:
-            typer.echo(f"moebench: {self._option(ctx, error.argument)}{error}", err=True)
+            say(f"moebench: {self._option(ctx, error.argument)}{error}")
             raise typer.Exit(USER_ERROR) from None
         except BaseException as error:
             if hasattr(error, "exit_code"):  # the verb's own, or the parser's
@@ -83,7 +84,7 @@ class Verbs(TyperGroup):
     def _misused(self, error: Any) -> NoReturn:
         if type(error).__name__ == "NoArgsIsHelpError":  # the help is its text
             raise error
-        typer.echo(f"moebench: {misuse(error)}", err=True)
+        say(f"moebench: {misuse(error)}")
         raise typer.Exit(USER_ERROR) from None
 
     def _option(self, ctx: Any, argument: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, SuiteName, results_of, say
+from harness.cli.options import Results, SuiteName, results_of, say, tell
 
 
 def add(app: typer.Typer) -> None:
@@ -44,6 +44,7 @@ def plot(
         verdicts = None
     folder = out or store.folder
     with no_space(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        if out is None:
+            store.check_links()
         for path in draw(run.records, run.plan.protocol, folder, verdicts):
-            typer.echo(str(path))
+            tell(str(path))
