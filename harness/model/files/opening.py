@@ -15,7 +15,7 @@ from harness.model.files.identity import (
     refuse_adapter_on_hub,
 )
 from harness.model.files.skeleton import _implementations, build_on_meta, building
-from harness.model.names import folder_of, is_artifact
+from harness.model.names import EDITS_FILE, folder_of, is_artifact
 from harness.model.tokenizer import tokenizer_source
 
 if TYPE_CHECKING:
