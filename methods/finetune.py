@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from itertools import islice
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NoReturn
 
 import torch
 from pydantic import Field
@@ -45,7 +45,8 @@ class Finetune(Method):
     here both at once.
 
     Deviations: dropout does not reach fused experts, which PEFT cannot give any. When a loss,
-    gradient or weight is not finite, training stops and the last state with a finite loss is kept.
+    gradient or weight is not finite, training stops and the last state with a finite loss is kept;
+    a model whose first loss is not finite is refused.
     """
 
     name: ClassVar[str] = "finetune"
@@ -95,6 +96,8 @@ class Finetune(Method):
                 model, chosen, rank=self.rank, alpha=self.alpha, dropout=self.dropout
             )
             losses, finite = self._train(adapters, lessons, calibration.batch_size)
+        if not losses:
+            _refuse(model, calibration)
         yield Note(name="finetune.losses", data=losses)
         if not finite:
             step = len(losses) + 1
@@ -158,6 +161,20 @@ class Finetune(Method):
         if self.schedule == "cosine":
             return (1 + math.cos(math.pi * done)) / 2
         return 1 - done if self.schedule == "linear" else 1.0
+
+
+def _refuse(model: MoEModel, calibration: Calibration) -> NoReturn:
+    """Say why there is no first step: the block that overflows, or else the gradients.
+
+    Raises:
+        Refused: always.
+    """
+    for part in calibration.split():
+        part.hidden_states(model)
+    raise Refused(
+        "the loss or its gradient is not finite at the first step; lower learning_rate, or set "
+        "dtype to bfloat16 or float32."
+    )
 
 
 def _restore(parameters: list[torch.nn.Parameter], values: list[Tensor]) -> None:

@@ -15,7 +15,7 @@ HARNESS = ROOT / "harness"
 SOURCES = sorted([*HARNESS.rglob("*.py"), *(ROOT / "methods").rglob("*.py")])
 FOLDERS = sorted({path.parent for path in SOURCES})
 ROOMS = [folder for folder in FOLDERS if folder.parent != ROOT]
-LONGEST_FILE, LONGEST_FUNCTION, MOST_MODULES, MOST_IN_HALL = 500, 60, 15, 4
+LONGEST_FILE, LONGEST_FUNCTION, MOST_MODULES, MOST_IN_HALL = 500, 60, 15, 5
 EXCUSE = "# Over 60 lines"
 OURS = re.compile(r"(harness|methods)\b")
 QUESTIONS = {"What", "Whether", "Which", "How", "Of", "Where", "Who", "When", "Whose"}

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from harness.disk.writing import put
+from harness.places import cache_folder
 
 _log = logging.getLogger(__name__)
 _warned = False
@@ -19,8 +20,9 @@ def keep(path: Path, data: bytes) -> bool:
     per process is enough.
     """
     global _warned
+    home = cache_folder()
     try:
-        put(path, data)
+        put(path, data, below=home if path.is_relative_to(home) else None)
     except OSError as error:
         if not _warned:
             _warned = True

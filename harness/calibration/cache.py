@@ -35,14 +35,13 @@ class StatisticCache:
         """Write a finished statistic; a cache that cannot be written is a warning.
 
         A result without tensors is none: what the statistic holds is then elsewhere, in lists, and
-        would be missing when it is restored. One that breaks the promise of `finite` is not kept
-        either, for it would not be believed.
+        would be missing when it is restored. One that breaks the promise of `finite` does not get
+        here.
         """
         path, result = self._path(statistic, key), statistic.result()
         if path is None or not result:
             return
-        if not type(statistic).finite or tensors.all_finite(result):
-            tensors.write(path, result)
+        tensors.write(path, result)
 
     def _path(self, statistic: Statistic, key: str) -> Path | None:
         if self.folder is None or not type(statistic).cached:

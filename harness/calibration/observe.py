@@ -164,7 +164,7 @@ def observe(
     """
     captured: dict[Any, Tensor] = {"hidden": hidden}
     with _hooks(block, captured):
-        output = run(block.layer, hidden, arguments)
+        output = run(block.layer, hidden, arguments, block.index)
     captured["output"] = output
     return output, Seen(block, batch, captured, valid)
 

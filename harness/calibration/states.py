@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from harness.calibration.overflow import overflowing
+from harness.model.finite import is_finite, refusal
 from harness.model.versions import Version
 from harness.model.view import MoEModel
 
@@ -61,7 +63,7 @@ class States:
             entering = self.batches  # first: they may come out of another block
             layer = version.load()
             return [
-                run(layer, hidden, self.trace.arguments(batch, index))
+                run(layer, hidden, self.trace.arguments(batch, index), index)
                 for batch, hidden in enumerate(entering)
             ]
 
@@ -83,6 +85,8 @@ class Trace:
 
         def make() -> list[Tensor]:
             self._record()
+            if not all(map(is_finite, self._embedded)):
+                raise refusal("the embedding of the calibration tokens", self.model.dtype)
             return list(self._embedded)
 
         return States(self.key, self, make)
@@ -161,10 +165,17 @@ def _replaced(model: MoEModel, blocks: Sequence[nn.Module]) -> Iterator[None]:
         decoder.layers = layers
 
 
-def run(layer: nn.Module, hidden: Tensor, arguments: Arguments) -> Tensor:
-    """One block on one batch, [sequences, length, hidden] in and out."""
+def run(layer: nn.Module, hidden: Tensor, arguments: Arguments, index: int) -> Tensor:
+    """Block `index` on one batch, [sequences, length, hidden] in and out.
+
+    Raises:
+        Refused: what leaves it is not finite; the sentence names the block and its part.
+    """
     out = layer(hidden, **arguments)
     result: Tensor = out[0] if isinstance(out, tuple) else out
+    if not is_finite(result):
+        part = overflowing(layer, hidden, arguments)
+        raise refusal(f"block {index}: the output of its {part}", result.dtype)
     return result
 
 

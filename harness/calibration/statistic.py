@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -58,7 +58,8 @@ class Statistic(ABC):
     cached: ClassVar[bool] = True
     """False for what is too big to keep."""
     finite: ClassVar[bool] = True
-    """False where infinities or NaN can be right; elsewhere they are neither kept nor believed."""
+    """False where infinities or NaN can be right; elsewhere `collect` refuses them, so that they
+    are never kept, and a file that holds some is not believed."""
 
     aside: ClassVar[tuple[str, ...]] = ()
     """Attributes set before `start` that do not decide the result, or that others stand for."""
@@ -95,6 +96,12 @@ class Statistic(ABC):
             elif isinstance(value, Mapping):
                 flat |= {f"{name}/{key}": item for key, item in value.items()}
         return flat
+
+    def taken(self) -> Iterator[tuple[str, Tensor]]:
+        """Tensors that must be finite, by name: the result, and what stands in lists beside it."""
+        for name, value in self.result().items():
+            if isinstance(value, Tensor):  # a dict of something else is no result
+                yield name, value
 
     def restore(self, result: Mapping[str, Tensor]) -> None:
         """Take the tensors of an earlier `result`, after `start`."""

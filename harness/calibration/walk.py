@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from harness.calibration.statistics.routing import TokenCount
 from harness.calibration.tokens import Tokens
 from harness.code.reach import code_sha256
 from harness.model.edits import Edit
+from harness.model.finite import is_finite, refusal
 from harness.model.versions import Version
 from harness.model.view import Block, MoEModel
 
@@ -59,6 +61,9 @@ class LiveBlock(Block):
         """Take the statistics in one run over `inputs`; cached ones cost none.
 
         The tokens each expert saw are counted along the way.
+
+        Raises:
+            Refused: what leaves the block, or a statistic, is not finite.
         """
         wanted: list[Statistic] = [statistic, *more]
         if self.experts and self.index not in self._calibration.coverage:
@@ -127,7 +132,22 @@ class LiveBlock(Block):
             for statistic in statistics:
                 statistic.update(seen)
             outputs.append(output)
+        for statistic in statistics:
+            self._check(statistic)
         self._ran = (self.version, outputs)
+
+    def _check(self, statistic: Statistic) -> None:
+        """Refuse a statistic that promises to be finite and is not."""
+        if not type(statistic).finite:
+            return
+        looked_at: set[int] = set()  # an expert's gate and up share a tensor
+        for name, tensor in statistic.taken():
+            if id(tensor) in looked_at:
+                continue
+            looked_at.add(id(tensor))
+            if not is_finite(tensor):
+                what = f"block {self.index}: {type(statistic).__name__}, {name},"
+                raise refusal(what, self.model.dtype)
 
 
 class Calibration:
@@ -243,6 +263,9 @@ class Calibration:
         Args:
             model: Supplies the blocks after those the states have been through.
             states: As `LiveBlock.run` gives them, all leaving the same block.
+
+        Raises:
+            Refused: a loss is not finite.
         """
         current = list(states)
         for one in current:
@@ -261,6 +284,8 @@ class Calibration:
         for batch, (inputs, hidden) in enumerate(zip(self.batches(), states.batches, strict=True)):
             total += summed_loss(states.trace.logits(batch, hidden), inputs["labels"])
             count += int((inputs["labels"][:, 1:] != -100).sum())
+        if not math.isfinite(total):
+            raise refusal("the loss on the calibration tokens", states.trace.model.dtype)
         return total / count if count else float("nan")
 
     def split(self) -> Iterator[Self]:

@@ -1,11 +1,12 @@
 """The command line. One file per verb; nothing heavy is imported before a verb runs.
 
 Imports cache, calibration, disk, errors, evaluate, export, judge, measure, method, model,
-peers, places, plan, records, reference, report, run.
+peers, places, plan, records, reference, report, run, words.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -17,6 +18,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("moebench: interrupted.\n")
         sys.exit(130)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # one that lacks a letter shows its number
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         heed_signals()
         refuse_foreign_packages()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -23,8 +23,9 @@ from harness.cli import (
     show,
     verdict,
 )
+from harness.cli.options import say
 from harness.cli.process.endings import USER_ERROR, end
-from harness.errors import UserError
+from harness.errors import UserError, nearest, one_line, quoted, unknown
 
 NUMBERS = {
     r"greater than or equal to ([\d.]+)": "at least {}",
@@ -33,6 +34,8 @@ NUMBERS = {
     r"valid number|valid float": "a number",
 }
 """Plain words for what the parser of the command line says of numbers."""
+MISUSE: type[Exception] = typer.BadParameter.__bases__[0]
+"""The parser's error for a command line that it does not take; typer does not give its name."""
 
 
 class Verbs(TyperGroup):
@@ -47,18 +50,42 @@ class Verbs(TyperGroup):
         """
         try:
             return super().invoke(ctx)
-        except typer.BadParameter as error:
-            if error.param is None or (wanted := wanted_number(error.message)) is None:
-                raise
-            typer.echo(f"moebench: {error.param.opts[0]} should be {wanted}.", err=True)
-            raise typer.Exit(USER_ERROR) from None
+        except MISUSE as error:
+            return self._misused(error)
         except UserError as error:
-            typer.echo(f"moebench: {self._option(ctx, error.argument)}{error}", err=True)
+            say(f"moebench: {self._option(ctx, error.argument)}{error}")
             raise typer.Exit(USER_ERROR) from None
         except BaseException as error:
             if hasattr(error, "exit_code"):  # the verb's own, or the parser's
                 raise
             raise typer.Exit(end(error)) from None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the options that stand before the verb.
+
+        Raises:
+            typer.Exit: with 2 for one that does not exist.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except MISUSE as error:
+            return self._misused(error)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the verb that a command line begins with.
+
+        Raises:
+            UserError: there is none of its name.
+        """
+        if args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown("verb", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+    def _misused(self, error: Any) -> NoReturn:
+        if type(error).__name__ == "NoArgsIsHelpError":  # the help is its text
+            raise error
+        say(f"moebench: {misuse(error)}")
+        raise typer.Exit(USER_ERROR) from None
 
     def _option(self, ctx: Any, argument: str) -> str:
         """Return the verb's option that gives an argument, as a sentence begins with it."""
@@ -67,6 +94,38 @@ class Verbs(TyperGroup):
             if parameter.name == argument:
                 return f"{parameter.opts[0]}: "
         return ""
+
+
+def misuse(error: Any) -> str:
+    """Return one sentence on a command line that the parser does not take.
+
+    Args:
+        error: The parser's error, a subclass of `MISUSE`.
+    """
+    verb = error.ctx.info_name if error.ctx is not None else "moebench"
+    parameters = error.ctx.command.params if error.ctx is not None else []
+    known = [name for one in parameters for name in one.opts if name.startswith("-")]
+    parameter = getattr(error, "param", None)
+    match type(error).__name__:
+        case "NoSuchOption":
+            name = error.option_name
+            return f"{verb} has no option {quoted(name)}.{nearest(name, known)} See {verb} --help."
+        case "MissingParameter" if parameter is not None:
+            named = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
+            return f"{verb} needs {named}. See {verb} --help."
+        case "BadOptionUsage":
+            return f"{error.option_name}: {_sentence(error.message)}"
+        case "BadParameter" if parameter is not None:
+            wanted = wanted_number(error.message)
+            if wanted is not None:
+                return f"{parameter.opts[0]} should be {wanted}."
+            return f"{parameter.opts[0]}: {_sentence(error.message)}"
+    return f"{verb}: {_sentence(error.format_message())}"
+
+
+def _sentence(message: str) -> str:
+    text = one_line(message).rstrip(".")
+    return f"{text[:1].lower()}{text[1:]}."
 
 
 def wanted_number(message: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, say
+from harness.cli.options import Results, results_of, say
 from harness.errors import UserError
 
 
@@ -33,7 +33,7 @@ def archive(
     from harness.records.standing import standing
     from harness.records.store import Store
 
-    store = Store(results / Path(suite).stem)
+    store = Store(results_of(suite, results))
     if not store.folder.is_dir():
         raise store.empty()
     with store.locked():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import say
+from harness.cli.options import say, tell
 from harness.errors import unknown
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def cache(
         size = sum(file.bytes for file in deleted)
         say(f"Deleted {len(deleted)} files, {_size(size)}, of {cache_folder()}.")
         return
-    typer.echo(f"{cache_folder()}")
+    tell(f"{cache_folder()}")
     for line in _lines(upkeep.files(kind, older=older)):
-        typer.echo(line)
+        tell(line)
 
 
 def _lines(files: list[upkeep.File]) -> Iterator[str]:

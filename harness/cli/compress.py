@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cache.upkeep import in_use
-from harness.cli.options import DataRoot, DType, Verify, as_list, check_dtype, say, say_phase
+from harness.cli.options import DataRoot, DType, Verify, as_list, check_dtype, say, say_phase, tell
 from harness.disk.reading import BadFile, parse_toml
 from harness.errors import UserError, quoted
 
@@ -93,7 +93,7 @@ def compress(
         model, steps, seed, protocol, data_root, out, streaming=streaming, verify=verify
     )
     for name, value in summary:
-        typer.echo(f"{name:<12} {value}")
+        tell(f"{name:<12} {value}")
     say(f"Wrote {out}. Next: moebench evaluate {out}")
 
 

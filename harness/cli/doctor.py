@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from harness.cli.options import Results
+from harness.cli.options import Results, tell
 
 
 def add(app: typer.Typer) -> None:
@@ -19,7 +19,7 @@ def add(app: typer.Typer) -> None:
 def doctor(results: Results = Path("results")) -> None:
     """Print versions, devices, disk and folders, as a bug report needs them."""
     for name, value in findings(results):
-        typer.echo(f"{name:<14} {value}")
+        tell(f"{name:<14} {value}")
 
 
 def findings(results: Path) -> Iterator[tuple[str, str]]:

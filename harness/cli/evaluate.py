@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import DataRoot, DType, Verify, check_dtype, names_in, say_phase
+from harness.cli.options import DataRoot, DType, Verify, check_dtype, names_in, say_phase, tell
 from harness.errors import unknown
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def evaluate(
         typer.echo(json_.dumps(data, indent=1))
         return
     for line in table(results, perplexities):
-        typer.echo(line)
+        tell(line)
 
 
 def check_names(tasks: tuple[str, ...], perplexity: tuple[str, ...]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Verify, say_phase
+from harness.cli.options import Verify, say_phase, tell
 
 EXAMPLE = "Example: moebench export small --to hf --out small-hf"
 
@@ -47,14 +47,14 @@ def export(
     from harness.run.ticks import pulse
 
     check_format(to)
-    with in_use(), pulse(say_phase) as tell:
-        tell("loading the artifact")
+    with in_use(), pulse(say_phase) as pulsed:
+        pulsed("loading the artifact")
         model = open_model(artifact, streaming=streaming, verify=verify)
-        tell("writing, and reading back")
+        pulsed("writing, and reading back")
         proof = carry_out(model, out, to, dequantise=dequantise)
-    typer.echo(f"{'read by':<12} {proof.reader}")
-    typer.echo(f"{'experts':<12} {proof.experts} matrices, equal to the bit")
-    typer.echo(f"{'others':<12} {proof.others} tensors, equal to the bit")
+    tell(f"{'read by':<12} {proof.reader}")
+    tell(f"{'experts':<12} {proof.experts} matrices, equal to the bit")
+    tell(f"{'others':<12} {proof.others} tensors, equal to the bit")
     if proof.quantized:
-        typer.echo(f"{'quantized':<12} {proof.quantized} layers")
-    typer.echo(f"{'checkpoint':<12} {out}")
+        tell(f"{'quantized':<12} {proof.quantized} layers")
+    tell(f"{'checkpoint':<12} {out}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, SuiteName
+from harness.cli.options import Results, SuiteName, results_of
 
 REGRESSED = 1
 
@@ -52,7 +52,7 @@ def gate(
     from harness.report.tables.gate import code_line, gate_table
 
     margins = Margins(accuracy=margin / 100, perplexity=perplexity / 100)
-    new, old = Store(results / Path(suite).stem), Store(baseline)
+    new, old = Store(results_of(suite, results)), Store(baseline)
     rows = judge(new, old, margins)
     typer.echo(gate_table(rows, margins), nl=False)
     typer.echo(code_line(code_between(new, old)), nl=False)

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Out, Results, SuiteName, format_option, put_out, say
+from harness.cli.options import (
+    Out,
+    Results,
+    SuiteName,
+    check_format,
+    format_option,
+    put_out,
+    results_of,
+    say,
+)
 
 
 def add(app: typer.Typer) -> None:
@@ -32,7 +41,8 @@ def leaderboard(
     from harness.report.publish import board_of
     from harness.report.tables import render
 
-    store = Store(results / Path(suite).stem)
+    check_format(format_, "terminal", "md", "csv", "tex")
+    store = Store(results_of(suite, results))
     if format_ == "csv":  # which has no footnotes
         for sentence in standing(store).gaps():
             say(sentence)

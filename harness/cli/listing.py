@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cli.options import tell
 from harness.errors import unknown
 
 Line = tuple[str, str]
@@ -36,7 +37,7 @@ def list_(
     lines = list(KINDS[kind]())
     width = max((len(name) for name, _ in lines), default=0)
     for name, sentence in lines:
-        typer.echo(f"{name:<{width}}  {sentence}".rstrip())
+        tell(f"{name:<{width}}  {sentence}".rstrip())
 
 
 def _methods() -> Iterator[Line]:

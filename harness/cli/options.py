@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from harness.errors import UserError, nearest
+from harness.errors import UserError, nearest, unknown
+from harness.words import told
 
 DTYPES: tuple[Literal["float32", "bfloat16", "float16"], ...] = ("float32", "bfloat16", "float16")
 
@@ -44,21 +45,47 @@ def format_option(*formats: str) -> Any:
     return typer.Option("--format", metavar="|".join(formats), help="Format of the table.")
 
 
+def check_format(name: str, *formats: str) -> str:
+    """Return the name of one of a table's formats.
+
+    Raises:
+        UserError: it has no such format.
+    """
+    if name not in formats:
+        raise unknown("format", name, formats, where="--format")
+    return name
+
+
+def results_of(suite: str, results: Path) -> Path:
+    """Return the folder of a suite's results.
+
+    Args:
+        suite: The suite's name, which may have dots, or the path of its file.
+        results: Folder of the results of all suites.
+    """
+    return results / Path(suite).name.removesuffix(".toml")
+
+
 def put_out(text: str, out: Path | None) -> None:
     """Print a table, or write it to a file and say so."""
-    from harness.disk.writing import no_space
+    from harness.disk.writing import no_space, put_named
 
     if out is None:
         typer.echo(text, nl=not text.endswith("\n"))
         return
     with no_space(out):
-        out.write_text(text, encoding="utf-8")
+        put_named(out, text.encode())
     say(f"Wrote {out}.")
 
 
 def say(text: str) -> None:
-    """Print a line on stderr: results alone go to stdout."""
-    typer.echo(text, err=True)
+    """Print a line on stderr: results alone go to stdout. Foreign words in it become visible."""
+    typer.echo(told(text), err=True)
+
+
+def tell(text: str) -> None:
+    """Print a line of a result; foreign words in it become visible."""
+    typer.echo(told(text))
 
 
 def say_phase(phase: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Results, SuiteName, say
+from harness.cli.options import Results, SuiteName, results_of, say, tell
 
 
 def add(app: typer.Typer) -> None:
@@ -33,7 +33,7 @@ def plot(
     from harness.report.figures.canvas import draw
     from harness.report.figures.paper import judged
 
-    store = Store(results / Path(suite).stem)
+    store = Store(results_of(suite, results))
     run = standing(store)
     for sentence in run.gaps():
         say(sentence)
@@ -44,6 +44,7 @@ def plot(
         verdicts = None
     folder = out or store.folder
     with no_space(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+        if out is None:
+            store.check_links()
         for path in draw(run.records, run.plan.protocol, folder, verdicts):
-            typer.echo(str(path))
+            tell(str(path))

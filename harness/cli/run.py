@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.cli.options import DataRoot, Results, SuiteName, say
+from harness.cli.options import DataRoot, Results, SuiteName, say, tell
 from harness.cli.process.endings import end
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def run(
         from harness.run.preview import preview
 
         for line in preview(loaded, results, **asked):
-            typer.echo(line)
+            tell(line)
         return
     asked |= {"keep_older": keep_older, "fresh_environment": fresh_environment}
     _run(loaded, results, keep_artifacts=keep_artifacts, **asked)

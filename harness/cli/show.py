@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json as json_
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.cli.options import Results, say
+from harness.cli.options import Results, say, tell
 from harness.errors import UserError
+from harness.words import told
 
 if TYPE_CHECKING:
     from harness.records.record import Record
@@ -33,10 +35,19 @@ def show(
 
     shown = find(record, results)
     if json:
-        typer.echo(record_text(shown, indent=1), nl=False)
+        typer.echo(_escaped(record_text(shown, indent=1)), nl=False)
         return
     for name, value in lines(shown):
-        typer.echo(f"{name:<22} {value}")
+        for number, line in enumerate(value.splitlines() or [""]):
+            tell(f"{'' if number else told(name, 22):<22} {line}")
+
+
+def _escaped(text: str) -> str:
+    """The same JSON, with what a terminal would not show as its number."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else json_.dumps(letter)[1:-1]
+        for letter in text
+    )
 
 
 def find(name: str, results: Path) -> Record:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Out, Results, SuiteName, format_option, put_out, say
+from harness.cli.options import (
+    Out,
+    Results,
+    SuiteName,
+    check_format,
+    format_option,
+    put_out,
+    results_of,
+    say,
+)
 
 
 def add(app: typer.Typer) -> None:
@@ -30,7 +39,8 @@ def verdict(
     from harness.records.store import Store
     from harness.report.tables.verdict import verdict_table
 
-    store = Store(results / Path(suite).stem)
+    check_format(format_, "terminal", "md", "csv")
+    store = Store(results_of(suite, results))
     for sentence in standing(store).damage:
         say(sentence)
     put_out(verdict_table(verdicts(store), format_), out)

@@ -8,23 +8,31 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.disk import scratch
+from harness.disk import links, scratch
 from harness.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FULL_IN_RUST = f"os error {errno.ENOSPC}"
 
 
-def put(path: Path, data: bytes) -> None:
+def put(path: Path, data: bytes, *, below: Path | None = None) -> None:
     """Write a file so that it is either complete or absent; its folder is made.
+
+    Args:
+        path: The file; a link in its place is replaced.
+        data: The bytes.
+        below: Folder that the user named, below which no folder on the way may be a link; None
+            where the user named the file's own folder.
 
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
+    if below is not None:
+        links.check(path, below)
     temporary = scratch.beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -33,6 +41,19 @@ def put(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def put_named(path: Path, data: bytes) -> None:
+    """Write a file that the user named, who may name a link, or a pipe or a terminal.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as stream:
+            stream.write(data)
+    else:
+        put(Path(os.path.realpath(path)), data)
 
 
 def probe(folder: Path) -> None:

@@ -19,9 +19,11 @@ import torch.nn.functional as F
 from lm_eval.models.huggingface import HFLM
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import CausalLMOutput
 
 from harness.errors import UserError
 from harness.evaluate.prefix_rows import PrefixRow, prefix_rows
+from harness.model.finite import is_finite
 
 Request = tuple[Any, list[int], list[int]]
 """A request of lm-eval to a model: the two strings, and their token ids."""
@@ -92,7 +94,8 @@ class PrefixLM(HFLM):  # type: ignore[misc]
         """As `HFLM`.
 
         Raises:
-            UserError: no end-of-sequence token, or no room for the answer in the model's length.
+            UserError: no end-of-sequence token, no room for the answer in the model's length, or
+                logits that are not finite.
         """
         if self.tokenizer.eos_token_id is None:
             raise UserError("the tokenizer has no end-of-sequence token, which generation needs.")
@@ -103,7 +106,8 @@ class PrefixLM(HFLM):  # type: ignore[misc]
                 f"{self.max_length} positions do not hold; leave the task out for this model."
             )
         self._progress(0, len(requests))
-        answers: list[str] = super().generate_until(requests, disable_tqdm)
+        with finite_logits(self.model):
+            answers: list[str] = super().generate_until(requests, disable_tqdm)
         self._progress(len(requests), len(requests))
         return answers
 
@@ -137,6 +141,27 @@ class PrefixLM(HFLM):  # type: ignore[misc]
             done += len(numbers)
             self._progress(done, len(inputs))
         return answers
+
+
+@contextmanager
+def finite_logits(lm: PreTrainedModel) -> Iterator[None]:
+    """Raise a UserError where the model gives logits that are not finite: of NaN the argmax is 0.
+
+    Log-likelihoods of such logits are themselves not finite; a generated text would hide them.
+    """
+
+    def look(_: object, __: object, out: CausalLMOutput) -> None:
+        if out.logits is not None and not is_finite(out.logits):
+            raise UserError(
+                f"the model's logits are not finite while it generates: it overflows in "
+                f"{lm.dtype} or has broken weights."
+            )
+
+    handle = lm.register_forward_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _check(requests: Sequence[Request], max_length: int) -> None:

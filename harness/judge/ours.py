@@ -207,6 +207,8 @@ def _unlike(column: PrintedColumn, records: Sequence[Record], protocol: Protocol
         if near and different(text_data(record, text=near[0]) for record in records):
             values = []
         measured = f"; ours is {near[0]}" if values else ""
+        if values and protocol.windows is not None:
+            measured += f", its first {protocol.windows} windows"
         return _beside(values, f"perplexity text unknown{measured}")
     if column.metric == "memory":
         peaks = [r.memory_running.torch_peak for r in records if r.memory_running]

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from harness.method.ranks import TargetedRanks as TargetedRanks
     from harness.method.remainders import apportion as apportion
     from harness.method.remainders import largest_remainders as largest_remainders
+    from harness.method.scores import first as first
     from harness.method.scores import highest as highest
     from harness.method.scores import keep_highest as keep_highest
     from harness.method.sparsity import Sparsity as Sparsity
@@ -132,6 +133,7 @@ _MODULES = {
     "TargetedRanks": "harness.method.ranks",
     "apportion": "harness.method.remainders",
     "largest_remainders": "harness.method.remainders",
+    "first": "harness.method.scores",
     "highest": "harness.method.scores",
     "keep_highest": "harness.method.scores",
     "Sparsity": "harness.method.sparsity",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.errors import Refused
+from harness.method.contract import Note
 
 if TYPE_CHECKING:
     from harness.model.view import Block, MoEModel
@@ -44,14 +46,20 @@ class Budget(BaseModel):
 
 
 class KeepBudget(Budget):
-    """Experts kept per layer, or the fraction removed."""
+    """Experts kept per layer, or the fraction removed.
+
+    A group-limited router (DeepSeek-V2), whose rows make groups of equal size, keeps equally many
+    experts of each group.
+    """
 
     counted: ClassVar[str] = "keep"
 
     keep: int | None = Field(default=None, ge=1)
     """Experts kept in every MoE layer."""
 
-    def plan(self, model: MoEModel, *, least: int | None = None) -> dict[int, int]:
+    def plan(
+        self, model: MoEModel, *, least: int | None = None, even: bool = True
+    ) -> dict[int, int]:
         """Return the number of experts that every MoE layer keeps, by block.
 
         A layer of so few experts that the ratio removes none of them keeps them all.
@@ -59,37 +67,49 @@ class KeepBudget(Budget):
         Args:
             model: The model that is to lose experts.
             least: Fewest experts that a layer may be left with; None for its top-k.
+            even: True where group-limited routers are to keep equally many of each group: a ratio
+                is then rounded within a group.
 
         Raises:
-            Refused: a layer has fewer experts than it is to keep, or would keep too few; the ratio
-                removes none anywhere; the model has no experts.
+            Refused: a layer has fewer experts than it is to keep, would keep too few, or cannot
+                keep equally many of each group; the ratio removes none anywhere; the model has no
+                experts.
         """
         layers = model.moe_blocks()
-        largest = max(len(block.experts) for block in layers)
-        if self.ratio is not None and not self._removed(largest):
-            raise self._removes_none(largest, "experts")
-        return {block.index: self._kept(block, least) for block in layers}
+        plan = {block.index: self._kept(block, least, block.groups, even) for block in layers}
+        if self.ratio is not None and not any(len(b.experts) - plan[b.index] for b in layers):
+            raise self._removes_none(max(len(block.experts) for block in layers), "experts")
+        return plan
 
-    def plan_drops(self, model: MoEModel, *, least: int | None = None) -> dict[int, int]:
+    def plan_drops(
+        self, model: MoEModel, *, least: int | None = None, even: bool = True
+    ) -> dict[int, int]:
         """Return the number of experts that every MoE layer loses, by block.
 
         Args:
             model: The model that is to lose experts.
             least: Fewest experts that a layer may keep; None for its top-k.
+            even: As for `plan`.
 
         Raises:
             Refused: as `plan`.
         """
-        kept = self.plan(model, least=least)
+        kept = self.plan(model, least=least, even=even)
         return {block.index: len(block.experts) - kept[block.index] for block in model.moe_blocks()}
 
-    def _kept(self, block: Block, least: int | None) -> int:
+    def _kept(
+        self, block: Block, least: int | None, groups: Sequence[Sequence[int]], even: bool
+    ) -> int:
         experts, where = len(block.experts), f"block {block.index}"
-        if self.keep is None and not self._removed(experts):
+        parts = len(groups) if even else 1
+        gone = self._removed(experts // parts) * parts
+        if self.keep is None and not gone:
             return experts
-        keep = self.keep or experts - self._removed(experts)
+        keep = self.keep or experts - gone
         if keep > experts:
             raise Refused(f"{self._option}: {where} has only {experts} experts.")
+        if parts > 1 and keep < experts:
+            self._refuse_uneven(block, keep, groups)
         if least is None and keep < block.top_k:
             raise Refused(
                 f"{self._option}: {where} chooses {block.top_k} experts per token; "
@@ -100,6 +120,41 @@ class KeepBudget(Budget):
                 f"{self._option}: {where} would keep {keep} experts; keep {least} or more."
             )
         return keep
+
+    def told(self, model: MoEModel) -> Iterator[Note]:
+        """Yield a note of the groups of which equally many experts stay, where there are any."""
+        groups = {b.index: b.groups for b in model.moe_blocks() if b.grouping is not None}
+        if groups:
+            yield Note(name="keep.groups", data=groups)
+
+    def fewest(self, block: Block) -> int:
+        """Return the fewest experts that give every token its top-k, equally many of each group."""
+        limit = block.grouping
+        if limit is None:
+            return block.top_k
+        return -(-block.top_k // limit.chosen) * limit.groups
+
+    def _refuse_uneven(self, block: Block, keep: int, groups: Sequence[Sequence[int]]) -> None:
+        """Refuse what does not leave equally many experts of every group, enough for top-k."""
+        limit, where = block.grouping, f"block {block.index}"
+        if limit is None:
+            return
+        if len({expert for group in groups for expert in group}) < sum(map(len, groups)):
+            raise Refused(
+                f"{where} has a group-limited router and experts merged across its groups, which "
+                "cannot lose equally many; prune before merging."
+            )
+        most = min(map(len, groups))
+        fewest = self.fewest(block) // limit.groups
+        if keep % limit.groups or not fewest <= keep // limit.groups <= most:
+            legal = [each * limit.groups for each in range(fewest, most + 1)]
+            near = sorted(sorted(legal, key=lambda count: abs(count - keep))[:2])
+            raise Refused(
+                f"{self._option}: {where} would keep {keep} experts, and its router has "
+                f"{limit.groups} groups, {limit.chosen} of which give a token its {block.top_k} "
+                f"experts: equally many of each group stay; set keep = "
+                f"{' or keep = '.join(map(str, near))}."
+            )
 
 
 class DropBudget(Budget):

@@ -47,6 +47,8 @@ class Method(BaseModel, ABC):
     """Name, as suites spell it."""
     reference: ClassVar[str]
     """Paper and formula."""
+    calibrated: ClassVar[bool] = True
+    """False for a method that looks at no token: it is then given none, and no data is read."""
 
     seed: int = 0
     """Seed of all random draws; the cell's own unless the suite pins it."""

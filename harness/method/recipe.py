@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from functools import cache
 
 import torch
+from pydantic import ValidationError
 
 from harness.calibration.walk import Calibration
 from harness.code.modules import Unreadable
 from harness.code.reach import code_sha256
-from harness.errors import UserError
+from harness.errors import Refused, UserError, first_fault
 from harness.method.contract import Method, Note
 from harness.method.registry import code_of
-from harness.model.edits import Edit
+from harness.model.edits import EDITS, Edit
 from harness.model.view import MoEModel
+
+EDIT_NAMES = {kind.__name__: kind for kind in EDITS.values()}
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,11 @@ def compress(
         A report per step.
 
     Raises:
-        Refused: a method or an edit cannot be carried out; edits made before remain applied.
+        Refused: a weight of the model is not finite, or a method or an edit cannot be carried out;
+            edits made before remain applied.
     """
+    if steps:
+        model.check_finite()
     return [_run(model, step, on_block) for step in steps]
 
 
@@ -96,6 +102,13 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
                 item = next(generator)
             except StopIteration:
                 return
+            except ValidationError as error:
+                if kind := EDIT_NAMES.get(error.title):
+                    text = first_fault(error, kind).text
+                    raise Refused(
+                        f"method {method.name!r} made no valid {kind.__name__}: {text}."
+                    ) from error
+                raise
         if not isinstance(item, (Edit, Note)):
             raise UserError(
                 f"method {method.name!r} yields a {type(item).__name__}; it should yield edits "

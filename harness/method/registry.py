@@ -79,10 +79,22 @@ def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
         check_option(kind, name, option, where=where)
     try:
         with theirs(f"{prefix}method {name!r} cannot be made"):
-            return kind(**options)
+            built = kind(**options)
     except ValidationError as error:
         fault = first_fault(error, kind, noun="option")
         raise UserError(f"{prefix}method {name!r}: {fault.text}.") from None
+    for option, value in options.items():
+        if _truths(value) != _truths(getattr(built, option)):  # pydantic takes true for 1
+            raise UserError(
+                f"{prefix}method {name!r}: option {option!r} takes no truth value; give numbers."
+            )
+    return built
+
+
+def _truths(value: object) -> int:
+    """The number of truth values in an option's value."""
+    inner = value if isinstance(value, (list, tuple, set, frozenset)) else [value]
+    return sum(isinstance(one, bool) for one in inner)
 
 
 def check_option(kind: type[Method], name: str, option: str, *, where: str = "") -> None:

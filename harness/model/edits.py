@@ -8,10 +8,11 @@ on a private shell and never writes into a tensor, so an original stays what it 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from harness.errors import Refused, UserError, first_fault
@@ -19,6 +20,22 @@ from harness.model.editing import quantizing as packing
 from harness.model.editing import surgery
 from harness.model.families.family import Family
 from harness.model.quantized.scheme import Quantized, Scheme
+
+Number = Annotated[int, Field(strict=True, ge=0)]
+"""Number of a block or an expert in the base model; True is none."""
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _once(names: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The names or numbers, each of which may stand once."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"it names {twice[0]!r} twice; name each once")
+    return names
+
+
+Experts = Annotated[tuple[Number, ...], Field(min_length=1), AfterValidator(_once)]
+Names = Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_once)]
 
 
 class Edit(BaseModel, ABC):
@@ -28,7 +45,7 @@ class Edit(BaseModel, ABC):
 
     kind: ClassVar[str]
 
-    block: int = Field(ge=0)
+    block: Number
     tensors: Mapping[str, Tensor] = Field(default_factory=dict, exclude=True, repr=False)
 
     @abstractmethod
@@ -69,7 +86,7 @@ class KeepExperts(Edit):
 
     kind: ClassVar[str] = "keep_experts"
 
-    experts: tuple[int, ...] = Field(min_length=1)
+    experts: Experts
     router: surgery.Routing = "rows"
 
     def apply(self, layer: nn.Module, family: Family) -> nn.Module:
@@ -88,9 +105,9 @@ class MergeExperts(Edit):
 
     kind: ClassVar[str] = "merge_experts"
 
-    groups: tuple[tuple[int, ...], ...] = Field(min_length=1)
+    groups: tuple[Experts, ...] = Field(min_length=1)
     """Every expert left, in one group."""
-    weights: tuple[tuple[float, ...], ...]
+    weights: tuple[tuple[Weight, ...], ...]
     """For each group one weight per member, divided by their sum; equal where they sum to 0."""
 
     def apply(self, layer: nn.Module, family: Family) -> nn.Module:
@@ -108,7 +125,7 @@ class LowRank(Edit):
 
     kind: ClassVar[str] = "low_rank"
 
-    ranks: dict[str, int] = Field(min_length=1)
+    ranks: dict[str, Annotated[int, Field(strict=True, ge=1)]] = Field(min_length=1)
 
     def apply(self, layer: nn.Module, family: Family) -> nn.Module:
         """Put the factors in the matrices' places; on the meta device (a reload) only shapes."""
@@ -175,7 +192,7 @@ class SetWeights(Edit):
 
     kind: ClassVar[str] = "set_weights"
 
-    matrices: tuple[str, ...] = Field(min_length=1)
+    matrices: Names
 
     def apply(self, layer: nn.Module, family: Family) -> nn.Module:
         """Replace the parameters; without tensors (a reload) the layout is unchanged anyway."""
@@ -199,7 +216,7 @@ class QuantizeWeights(Edit):
 
     kind: ClassVar[str] = "quantize_weights"
 
-    matrices: tuple[str, ...] = Field(min_length=1)
+    matrices: Names
     scheme: Scheme
 
     @property

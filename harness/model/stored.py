@@ -129,6 +129,8 @@ class Stored:
     structure: nn.Module
     files: Files
     prefix: str = ""
+    check: Callable[[nn.Module], None] = lambda _layer: None
+    """Looks at a layer that was read, and raises where it will not do."""
 
     def load(self) -> nn.Module:
         """The layer with its tensors."""
@@ -137,6 +139,7 @@ class Stored:
         layer.load_state_dict(state, assign=True, strict=True)
         layer.to(self.files.device)  # buffers, which are in no file
         settle(layer)
+        self.check(layer)
         return layer
 
 

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,9 @@ from harness.model.editing.matrices import (
 )
 from harness.model.families.family import Family, Layer, family_of
 from harness.model.families.switches import as_stated
+from harness.model.finite import check_values, is_finite, refusal
 from harness.model.layers.grouped import choose_experts
-from harness.model.layers.router import MaskedRouter
+from harness.model.layers.router import Grouping, MaskedRouter, grouping
 from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.shell import assemble, settle
 from harness.model.stored import Files, Stored
@@ -76,6 +78,27 @@ class Block:
     def rows(self) -> tuple[int, ...]:
         """For each row of the router the base number of the expert it leads to, -1 for none."""
         return row_numbers(self._structure.mlp)
+
+    @property
+    def grouping(self) -> Grouping | None:
+        """The groups that limit the router's choice (DeepSeek-V2); None where there are none."""
+        return grouping(self._structure.mlp.gate) if self.experts else None
+
+    @property
+    def groups(self) -> tuple[tuple[int, ...], ...]:
+        """The experts left, by the group of the router that their rows are in.
+
+        All in one group where no groups limit the router. An expert that others were merged into is
+        in each group that leads to it.
+        """
+        limit, rows = self.grouping, self.rows
+        if limit is None:
+            return (self.experts,)
+        groups: list[dict[int, None]] = [{} for _ in range(limit.groups)]
+        for row, group in enumerate(limit.of_row(len(rows))):
+            if rows[row] in self.experts:
+                groups[group][rows[row]] = None
+        return tuple(tuple(group) for group in groups)
 
     @property
     def beta(self) -> float | None:
@@ -179,6 +202,7 @@ class MoEModel:
         self._keys = {index: f"{sha256}/{index}" for index in self._versions}
         self._shelf: Shelf | None = None
         self._step = ""
+        self._finite = False
         self._passed: list[set[int]] = []
         lm.model.layers = nn.ModuleList()
         self.frame = lm
@@ -281,7 +305,8 @@ class MoEModel:
         """
         self._shelf = Shelf()
         for index, version in self._versions.items():
-            stored = Stored(version.structure, files, f"{prefix}{index}.")
+            check = partial(_check_finite, index, self.family)
+            stored = Stored(version.structure, files, f"{prefix}{index}.", check)
             self._versions[index] = Streamed(version.structure, self._shelf, stored)
 
     def hold(self, blocks: int) -> None:
@@ -315,11 +340,30 @@ class MoEModel:
         """
         self._keys = {index: f"{sha256}/{index}" for index in self._versions}
 
+    def check_finite(self) -> None:
+        """Look at every weight, once: edits to come bring none that is not finite.
+
+        Streamed blocks are looked at when they are read.
+
+        Raises:
+            Refused: a weight is not finite.
+        """
+        if self._finite:
+            return
+        for name, tensor in self.frame.named_parameters():
+            if not is_finite(tensor):
+                raise refusal(name.removesuffix(".weight"), self.dtype)
+        if not self.streamed:
+            for index, version in self._versions.items():
+                _check_finite(index, self.family, version.load())
+        self._finite = True
+
     def apply(self, edit: Edit) -> None:
         """Apply one edit.
 
         Raises:
-            Refused: the edit does not fit, or would leave no block.
+            Refused: the edit does not fit, brings values that are not finite, or would leave no
+                block.
             StaleWalk: a live walk has already passed the block.
         """
         if any(edit.block in passed for passed in self._passed):
@@ -327,6 +371,7 @@ class MoEModel:
                 f"{edit.kind} changes block {edit.block}, which a live walk has passed: "
                 "the states it has computed since would be stale."
             )
+        check_values(edit.block, edit.tensors, self.dtype)
         changed = self.version(edit.block).edited(edit, self.family)
         if changed is None:
             if len(self._versions) == 1:
@@ -363,6 +408,7 @@ class MoEModel:
 
     def refresh(self) -> None:
         """Forget the assembled model, after tensors were given to blocks from outside."""
+        self._finite = False
         self._assembled = None
 
     def settle(self) -> None:
@@ -377,3 +423,12 @@ class MoEModel:
             "blocks": len(self._versions),
             "experts": {block.index: len(block.experts) for block in self.blocks},
         }
+
+
+def _check_finite(index: int, family: Family, layer: Layer) -> None:
+    """Raise a Refused that names the block and the first weight in it that is not finite."""
+    for name, tensor in (*layer.named_parameters(), *layer.named_buffers()):
+        if not is_finite(tensor):
+            slots = ((one.name, find(layer, family, one.name)) for one in matrices(layer, family))
+            broken = (named for named, slot in slots if slot and not is_finite(slot.read()))
+            raise refusal(f"block {index}: {next(broken, name)}", tensor.dtype)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
 
 KeyPath = tuple[str | int, ...]
 """A place in a TOML document: keys and list indices from the root, as ("recipes", 1, "name")."""
@@ -24,14 +26,18 @@ _STRING = re.compile(
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 
 
-def lines(text: str) -> dict[KeyPath, int]:
-    """Return the line, from 1, of every table, key and list element of a valid TOML document."""
+@lru_cache(maxsize=4)
+def lines(text: str) -> Mapping[KeyPath, int]:
+    """Return the line, from 1, of every table, key and list element of a valid TOML document.
+
+    A document is asked for the lines of all its keys, one after the other, and scanned once.
+    """
     scanner = _Scanner(text)
     scanner.document()
     return scanner.lines
 
 
-def line_of(known: dict[KeyPath, int], path: KeyPath) -> int:
+def line_of(known: Mapping[KeyPath, int], path: KeyPath) -> int:
     """Return the line of `path`, or of its nearest enclosing table that is written down.
 
     Args:
@@ -49,6 +55,7 @@ class _Scanner:
         self.position = 0
         self.lines: dict[KeyPath, int] = {(): 1}
         self.elements: dict[KeyPath, int] = {}  # of [[arrays of tables]]
+        self.counted = (0, 1)  # a position, and its line
 
     def document(self) -> None:
         table: KeyPath = ()
@@ -152,4 +159,7 @@ class _Scanner:
         self.position = match.end() if match else self.position
 
     def line(self) -> int:
-        return self.text.count("\n", 0, self.position) + 1
+        before, line = self.counted  # of a position that was passed: the scanner never goes back
+        line += self.text.count("\n", before, self.position)
+        self.counted = (self.position, line)
+        return line

@@ -284,9 +284,10 @@ def _suffix(refs: Sequence[str]) -> str:
 def _refuse_twins(
     suite: Suite, table: str, names: Sequence[str], kind: str, key: tuple[str, ...]
 ) -> None:
+    seen: dict[str, int] = {}
     for number, name in enumerate(names):
-        if name in names[:number]:
-            first = suite.where(table, names.index(name), *key).rpartition(":")[2]
+        if seen.setdefault(name, number) != number:
+            first = suite.where(table, seen[name], *key).rpartition(":")[2]
             where = suite.where(table, number, *key)
             raise UserError(f"{where}: {kind} {name!r} is already on line {first}.")
 

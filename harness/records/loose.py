@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ class Loose:
 
     def has(self, cell: str) -> bool:
         """Return True if a cell has a record here, damaged or not."""
-        return self.record_path(cell).exists()
+        return "/" not in cell and os.path.lexists(self.record_path(cell))
 
     def read(self, cell: str) -> Record:
         """Return the record of a cell.

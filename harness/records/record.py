@@ -16,6 +16,8 @@ UNKNOWN: Final = ""
 
 FRACTIONS = ("acc", "acc_all", "acc_bytes", "acc_mutual_info", "acc_norm", "exact_match")
 """lm-eval's metrics that lie in 0..1 in every task; f1 and others are percent in some."""
+LONGEST = 200
+"""Bytes of a cell's id: names of files have at most 255."""
 PERPLEXITIES = ("perplexity", "word_perplexity", "byte_perplexity")
 """lm-eval's metrics that are at least 1; of a single item it keeps their logarithms instead."""
 
@@ -39,6 +41,16 @@ NonNegative = Annotated[float, Field(ge=0)]
 """A time in seconds, a standard error, an energy, a ratio."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 LogLikelihood = Annotated[float, Field(le=0)]
+
+
+def _file_name(cell: str) -> str:
+    if not cell or cell.startswith(".") or set(cell) & {"/", "\0"} or len(cell.encode()) > LONGEST:
+        raise ValueError("no file can be called like that")
+    return cell
+
+
+CellId = Annotated[str, AfterValidator(_file_name)]
+"""Id of a cell; files and folders are named after it."""
 
 
 class _Data(BaseModel):
@@ -325,7 +337,7 @@ class Record(_Data):
     """One cell's result."""
 
     format: Literal[2] = FORMAT
-    cell: str
+    cell: CellId
     """The cell id: a hash of all that the cell asks for; `basis` has what answered."""
     suite: str
     row: str

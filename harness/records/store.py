@@ -19,16 +19,15 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.disk import scratch
+from harness.disk import links, scratch
 from harness.disk.reading import BadFile, decoded, read_bytes
-from harness.disk.writing import no_space, put
+from harness.disk.writing import no_space, obstacle, put
 from harness.errors import UserError, first_fault, nearest
 from harness.records.archive import AGAIN as FETCH
 from harness.records.archive import Archive
@@ -37,7 +36,7 @@ from harness.records.items import Line, lines_of, parse_items
 from harness.records.loose import Loose, compressed_lines
 from harness.records.protocol import Protocol
 from harness.records.reading import AGAIN, CHANGED, Damaged, damaged, read_object, record_text
-from harness.records.record import Item, Record
+from harness.records.record import CellId, Item, Record
 
 _REWRITE = "Run the suite again to rewrite it."
 
@@ -47,7 +46,7 @@ class PlannedCell(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str
+    id: CellId
     model: str
     row: str
     seed: int
@@ -88,24 +87,46 @@ class Store:
         """Hold the folder for one run, and clear away what a dead one left.
 
         Raises:
-            UserError: another run holds it; names its process.
+            UserError: another run holds it; names its process. Or a link leads out of it.
         """
+        path = self.folder / ".lock"
         with no_space(self.folder):
+            self.check_links()
             self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("a+", encoding="ascii") as lock:
+            handle = links.open_own(path)
+        with os.fdopen(handle, "r+", encoding="ascii", errors="replace") as lock:
             self._take(lock)
             self._sweep()
             try:
                 yield
             finally:
-                shutil.rmtree(self.work, ignore_errors=True)
+                links.clear(self.work)
+
+    def obstacle(self) -> str | None:
+        """Return the reason why a folder that is there cannot be written; None where it can.
+
+        Raises:
+            UserError: it leads elsewhere by a link.
+        """
+        with no_space(self.folder):
+            self.check_links()
+        return obstacle(self.folder) if self.folder.is_dir() else None
+
+    def check_links(self) -> None:
+        """See that neither the folder nor one of those that are written in it is a link.
+
+        Raises:
+            OSError: one is; the reason names it.
+        """
+        for folder in (self.folder, *self.loose.folders, self.artifacts):
+            links.check(folder / "file", self.folder.parent)
 
     def _take(self, lock: TextIO) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            owner = lock.read().strip() or "unknown"
+            owner = lock.read(20).strip() or "unknown"
             raise UserError(
                 f"{self.folder}: process {owner} is running a suite here. "
                 "Wait for it, or choose another results folder."
@@ -116,7 +137,7 @@ class Store:
 
     def _sweep(self) -> None:
         scratch.sweep(self.folder, deep=True)
-        shutil.rmtree(self.work, ignore_errors=True)
+        links.clear(self.work)
 
     def cells(self) -> list[str]:
         """Return the ids of all cells that have a record, damaged or not, sorted.
@@ -259,13 +280,14 @@ class Store:
         text = json.dumps(sealed(plan.model_dump(mode="json")), indent=1, ensure_ascii=False)
         self.put(self.folder / "cells.json", f"{text}\n".encode())
 
-    def check_places(self, cell: str) -> None:
-        """See that a cell's record and items can take their places.
+    def check_places(self, cells: Iterable[str]) -> None:
+        """See that the records and items of cells can take their places.
 
         Raises:
             UserError: something else stands there.
         """
-        for path in (self.loose.record_path(cell), self.loose.items_path(cell)):
+        places = (self.loose.record_path, self.loose.items_path)
+        for path in (place(cell) for cell in cells for place in places):
             if path.is_dir():
                 raise UserError(
                     f"{path}: is a folder, where a file of results belongs; move it away."
@@ -282,4 +304,4 @@ class Store:
             UserError: the disk is full; what was there before still is.
         """
         with no_space(path):
-            put(path, data)
+            put(path, data, below=self.folder.parent)

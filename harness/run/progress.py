@@ -8,10 +8,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from harness.plan.cell import Cell
 from harness.records.protocol import Protocol
 from harness.records.record import Record
+from harness.words import told
 
 _STYLES = {"ok": "green", "refused": "yellow", "failed": "red"}
 
@@ -35,14 +37,14 @@ class Progress:
         if not self.console.is_terminal:
             yield
             return
-        with self.console.status(heading) as self._status:
+        with self.console.status(Text(told(heading))) as self._status:
             yield
         self._status = None
 
     def tell(self, lines: Iterable[str]) -> None:
         """Print lines that stay."""
         for line in lines:
-            self.console.print(line, markup=False)
+            self.console.print(Text(told(line)))
 
     @contextmanager
     def cell(self, number: int, total: int, cell: Cell) -> Iterator[None]:
@@ -53,16 +55,16 @@ class Progress:
     def phase(self, text: str) -> None:
         """Say what the running cell is doing."""
         if self._status is not None:
-            self._status.update(f"{self._heading}  {text}")
+            self._status.update(Text(told(f"{self._heading}  {text}")))
 
     def finished(self, record: Record, protocol: Protocol) -> None:
         """Print the line that stays of a cell."""
         line = (
             f"{self._heading}  {record.status}  {record.seconds:.1f} s{numbers(record, protocol)}"
         )
-        self.console.print(line, style=_STYLES[record.status], markup=False)
+        self.console.print(Text(told(line)), style=_STYLES[record.status])
         if record.reason and record.status != "ok":
-            self.console.print(f"    {gist(record.reason)}", markup=False)
+            self.console.print(Text(told(f"    {gist(record.reason)}")))
 
 
 def numbers(record: Record, protocol: Protocol) -> str:

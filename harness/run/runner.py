@@ -9,15 +9,15 @@ The records are all the state there is, so a run that was killed goes on by bein
 from __future__ import annotations
 
 import fnmatch
-import shutil
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.cache.upkeep import in_use
-from harness.disk import scratch
-from harness.disk.writing import no_space, obstacle
+from harness.disk import links, scratch
+from harness.disk.writing import no_space
 from harness.errors import UserError, nearest
 from harness.model.families.shipped import config_file
 from harness.places import cache_folder, data_root_of, prepare_environment
@@ -117,12 +117,11 @@ def run(
     store = Store(results / suite.name)
     summary = Summary(store.folder, len(chosen))
     choice = Choice(planned, chosen, keep_older, fresh_environment)
-    if store.folder.is_dir() and (why := obstacle(store.folder)):
+    if why := store.obstacle():
         return _only_read(summary, choice, store, why, shown)
     with in_use(), store.locked():
         asked, due, older = choice.compared(store)
-        for identity in due:
-            store.check_places(identity)
+        store.check_places(due)
         shown.tell(reasons(due, asked))
         store.begin(plan_of(suite, planned, older), suite.text)
         for number, cell in enumerate(chosen, start=1):
@@ -202,7 +201,7 @@ def _run_one(
         if keep_artifacts and job.artifact.exists():
             _keep(job.artifact, store.artifacts / cell.id)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        links.clear(folder)
         scratch.sweep(scratch.temporary())  # a worker that was killed may have left something
     return record
 
@@ -234,7 +233,7 @@ def _settled(record: Record, cell: Cell, basis: Basis) -> Record:
 
 def _keep(artifact: Path, folder: Path) -> None:
     with no_space(folder), scratch.folder(folder.parent, folder.name) as before:
-        if folder.exists():
+        if os.path.lexists(folder):  # which may be a link to nowhere
             folder.replace(before / folder.name)
         artifact.replace(folder)
 

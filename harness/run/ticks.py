@@ -1,4 +1,4 @@
-"""How far long work is, said at a rate that a log bears, on a terminal or not."""
+"""Words on how far long work is, at a rate that a log bears, on a terminal or not."""
 
 from __future__ import annotations
 

@@ -40,11 +40,12 @@ class EAN(KeepBudget, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the scores, and KeepExperts for every layer that loses some."""
         kept = self.plan(model)
+        yield from self.told(model)
         scores = {}
         for index, saliency in saliencies(model, calibration).items():
             scores[index] = saliency.of_experts(self._scores(saliency))
         yield Note(name="ean.scores", data=scores)
-        yield from keep_highest(scores, kept)
+        yield from keep_highest(model, scores, kept)
 
     def _scores(self, saliency: Saliency) -> Tensor:
         if self.statistic == "weighted":

@@ -39,8 +39,9 @@ class EEP(KeepBudget, Method):
     a layer's inputs come from the layers already pruned, its targets from the original model.
 
     Deviations: losses come from per-token Gram matrices in fp64 instead of one forward per subset
-    (equal to rounding); any routing the model family uses, not only Mixtral's; layers may have
-    different numbers of experts.
+    (equal to rounding); any routing the model family uses, not only Mixtral's, where a
+    group-limited router keeps equally many experts of each group; layers may have different
+    numbers of experts.
     """
 
     name: ClassVar[str] = "eep"
@@ -64,6 +65,7 @@ class EEP(KeepBudget, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one KeepExperts per MoE layer, and its losses."""
         drops = self.plan_drops(model)
+        yield from self.told(model)
         also = {b.index: self._also(b, drops[b.index]) for b in model.moe_blocks()}
         for block in calibration.walk(model, follow="both" if self.progressive else "original"):
             dropped = drops.get(block.index)
@@ -79,7 +81,9 @@ class EEP(KeepBudget, Method):
     def _also(self, block: Block, dropped: int) -> tuple[int, ...]:
         """The other numbers of dropped experts whose losses are taken in the same pass."""
         experts = len(block.experts)
+        groups = len(block.groups)
         also = {experts - size for size in self.sizes if block.top_k <= size < experts}
+        also = {size for size in also if size % groups == 0}
         for size in {dropped, *also}:
             _refuse_too_many(block, size)
         return tuple(sorted(also - {dropped}))
@@ -88,14 +92,14 @@ class EEP(KeepBudget, Method):
 def _refuse_too_many(block: Block, dropped: int) -> None:
     experts = len(block.experts)
     instead = "use moe-i2-prune or greedy, or drop fewer experts"
-    subsets = math.comb(experts, dropped)
+    subsets = math.prod(math.comb(len(g), dropped // len(block.groups)) for g in block.groups)
     if subsets > MOST_SUBSETS:
         raise Refused(
             f"block {block.index}: dropping {dropped} of {experts} experts has {subsets:.2g} "
             f"subsets, more than the {MOST_SUBSETS:,} that enumeration takes on; {instead}."
         )
     ranks = ranks_of(block, dropped)
-    if ranks > MOST_RANKS:
+    if ranks > MOST_RANKS and block.grouping is None:
         raise Refused(
             f"block {block.index}: a token could choose among {ranks} experts, more than the "
             f"{MOST_RANKS} that enumeration takes on; {instead}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from harness.method import (
     Calibration,
@@ -22,6 +22,14 @@ Scores = dict[int, dict[int, float]]
 """Scores by block and expert."""
 
 
+class Together(NamedTuple):
+    """Experts of a block that go together, and the sum of their scores."""
+
+    block: int
+    experts: tuple[int, ...]
+    score: float
+
+
 class ExpertDrop(KeepBudget, Method):
     """Expert Drop (He et al. 2024, arXiv 2406.02500, section 3.2).
 
@@ -30,6 +38,9 @@ class ExpertDrop(KeepBudget, Method):
     "global"`) round(layers x (experts - keep)) of all layers together. There a layer may keep
     fewer than top-k, and its top-k becomes what is left; a layer that keeps none loses its whole
     MoE sublayer, shared experts included.
+
+    Where a router is group-limited and its rows are cut, experts go in sets of one of each group,
+    the lowest of each first, and a set's score is the sum of theirs.
 
     Deviations: the authors' code sums only the chosen experts' weights on DeepSeek; here that is
     `scores = "routed"`, on any family. Where they leave a layer without experts they add the norm
@@ -59,7 +70,9 @@ class ExpertDrop(KeepBudget, Method):
 
         An expert's score in the note is the last one taken while it was there.
         """
-        drops = self.plan_drops(model)
+        drops = self.plan_drops(model, even=self.router == "rows")
+        if self.router == "rows":
+            yield from self.told(model)
         scores: Scores = {}
         if not self.rescore:
             yield from self._at_once(model, calibration, drops, scores)
@@ -73,14 +86,12 @@ class ExpertDrop(KeepBudget, Method):
         self, model: MoEModel, calibration: Calibration, drops: dict[int, int], scores: Scores
     ) -> Iterator[Edit]:
         self._rescore(model, calibration, scores)
+        sets = self._sets(model, scores)
         if self.scope == "layerwise":
-            dropped = {
-                (index, expert)
-                for index, layer in scores.items()
-                for expert in sorted(layer, key=layer.__getitem__)[: drops[index]]
-            }
+            going = [one for index in scores for one in _cheapest(sets, [index], drops[index])]
         else:
-            dropped = set(_ascending(scores)[: sum(drops.values())])
+            going = _cheapest(sets, list(scores), sum(drops.values()))
+        dropped = {(one.block, expert) for one in going for expert in one.experts}
         for index, layer in scores.items():
             left = tuple(expert for expert in layer if (index, expert) not in dropped)
             if len(left) < len(layer):
@@ -89,28 +100,41 @@ class ExpertDrop(KeepBudget, Method):
     def _block_by_block(
         self, model: MoEModel, calibration: Calibration, drops: dict[int, int], scores: Scores
     ) -> Iterator[Edit]:
+        left = {b.index: len(b.experts) - drops[b.index] for b in model.moe_blocks()}
         for block in calibration.walk(model):
             if not block.experts:
                 continue
             layer = scores[block.index] = self._block_scores(block)
-            for _ in range(drops[block.index]):
-                worst = min(block.experts, key=layer.__getitem__)
-                yield self._edit(block.index, tuple(e for e in block.experts if e != worst))
+            while len(block.experts) > left[block.index]:
+                here = {block.index: {expert: layer[expert] for expert in block.experts}}
+                worst = min(self._sets(model, here), key=lambda one: one.score).experts
+                yield self._edit(block.index, tuple(e for e in block.experts if e not in worst))
                 layer |= self._block_scores(block)
 
     def _one_of_all(
         self, model: MoEModel, calibration: Calibration, count: int, scores: Scores
     ) -> Iterator[Edit]:
-        for _ in range(count):
+        while count > 0:
             self._rescore(model, calibration, scores)
             left = {block.index: block.experts for block in model.moe_blocks()}
-            index, worst = next(
-                (block, expert)
-                for block, expert in _ascending(scores)
-                if expert in left.get(block, ())
-            )
-            yield self._edit(index, tuple(e for e in left[index] if e != worst))
+            here = {index: {e: scores[index][e] for e in some} for index, some in left.items()}
+            worst = min(self._sets(model, here), key=lambda one: one.score)
+            count -= len(worst.experts)
+            kept = tuple(e for e in left[worst.block] if e not in worst.experts)
+            yield self._edit(worst.block, kept)
         self._rescore(model, calibration, scores)
+
+    def _sets(self, model: MoEModel, scores: Scores) -> list[Together]:
+        """The sets in which experts go, single ones but behind a group-limited router; by block."""
+        groups = {block.index: block.groups for block in model.moe_blocks()}
+        sets = []
+        for index, layer in scores.items():
+            even = self.router == "rows" and len(groups[index]) > 1
+            parts = groups[index] if even else [list(layer)]
+            ordered = [sorted(part, key=layer.__getitem__) for part in parts]
+            for experts in zip(*ordered, strict=False):  # the lowest of each group, and so on
+                sets.append(Together(index, experts, sum(layer[expert] for expert in experts)))
+        return sets
 
     def _edit(self, index: int, left: tuple[int, ...]) -> Edit:
         if not left:
@@ -128,7 +152,8 @@ class ExpertDrop(KeepBudget, Method):
         return {expert: mass[expert] for expert in block.experts}
 
 
-def _ascending(scores: Scores) -> list[tuple[int, int]]:
-    """(block, expert), the lowest score first; of a tie the first."""
-    everywhere = [(index, expert) for index, layer in scores.items() for expert in layer]
-    return sorted(everywhere, key=lambda place: scores[place[0]][place[1]])
+def _cheapest(sets: list[Together], blocks: list[int], count: int) -> list[Together]:
+    """The sets with the lowest scores of some blocks, of `count` experts in all; of a tie first."""
+    here = [one for one in sets if one.block in blocks]
+    size = len(here[0].experts) if here else 1
+    return sorted(here, key=lambda one: one.score)[: count // size]

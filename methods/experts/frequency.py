@@ -30,10 +30,11 @@ class Frequency(KeepBudget, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the scores, and KeepExperts for every layer that loses some."""
         kept = self.plan(model)
+        yield from self.told(model)
         scores: dict[int, dict[int, float]] = {}
         for block in calibration.walk(model):
             if block.experts:
                 tokens = block.collect(TokenCount())
                 scores[block.index] = {e: int(tokens.count[e]) for e in block.experts}
         yield Note(name="frequency.scores", data=scores)
-        yield from keep_highest(scores, kept)
+        yield from keep_highest(model, scores, kept)

@@ -39,7 +39,7 @@ class HCSMoE(KeepBudget, Method):
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one MergeExperts per MoE layer that has experts to merge."""
-        kept = self.plan(model, least=1)
+        kept = self.plan(model, least=1, even=False)
         groups: dict[int, tuple[tuple[int, ...], ...]] = {}
         tokens: dict[int, TokenCount] = {}
         for block in calibration.walk(model):

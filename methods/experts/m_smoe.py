@@ -47,7 +47,7 @@ class MSMoE(KeepBudget, Method):
                     f"block {block.index} has merged experts, to which several rows of the router "
                     "lead; m-smoe compares single rows, use it before other merging."
                 )
-        total = sum(self.plan(model, least=1).values())
+        total = sum(self.plan(model, least=1, even=False).values())
         similarities: dict[int, RouterSimilarity] = {}
         tokens: dict[int, TokenCount] = {}
         for block in calibration.walk(model):

@@ -41,6 +41,7 @@ class Reap(KeepBudget, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the scores, and KeepExperts for every layer that loses some."""
         kept = self.plan(model)
+        yield from self.told(model)
         renormalise = self.renormalise
         if renormalise is None:
             renormalise = model.family.renormalises(model.config)
@@ -49,4 +50,4 @@ class Reap(KeepBudget, Method):
             total = saliency.weighted_renormalised if renormalise else saliency.weighted
             scores[index] = saliency.of_experts(saliency.per_token(total))
         yield Note(name="reap.scores", data=scores)
-        yield from keep_highest(scores, kept)
+        yield from keep_highest(model, scores, kept)

@@ -33,6 +33,7 @@ class TopLoss(KeepBudget, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield the importance, then one KeepExperts per MoE layer."""
         kept = self.plan(model)
+        yield from self.told(model)
         importance = leave_one_out(model, calibration)
         yield Note(name="moe-i2.importance", data=importance.table())
-        yield from keep_highest(importance.losses, kept)
+        yield from keep_highest(model, importance.losses, kept)

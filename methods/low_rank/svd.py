@@ -19,6 +19,7 @@ class SVD(TargetedRanks, Method):
 
     name: ClassVar[str] = "svd"
     reference: ClassVar[str] = "Eckart and Young 1936: least ||W - u v||_F at rank k"
+    calibrated: ClassVar[bool] = False
 
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield one LowRank per block that has a target."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
@@ -17,7 +16,6 @@ from harness.method import (
     MoEModel,
     Note,
     RankBudget,
-    Refused,
     factored,
     leave_one_out,
 )
@@ -79,11 +77,6 @@ class MoEI2Decompose(RankBudget, Method):
     def _weights(self, block: Block, importance: Importance) -> list[float]:
         start = importance.base if self.importance == "increase" else 0.0
         excess = [importance.losses[block.index][expert] - start for expert in block.experts]
-        if not all(map(math.isfinite, excess)):
-            raise Refused(
-                f"block {block.index}: the calibration loss without one of its experts is not "
-                'finite; check the model, or set ranks = "uniform".'
-            )
         return [(max(value, 0.0) + self.eps) ** self.alpha for value in excess]
 
     def _layer_ranks(self, block: Block, weights: Sequence[float]) -> dict[int, int]:

@@ -13,7 +13,7 @@ others are children), `mutation` and `replaced` of `search`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,6 +55,7 @@ def search(
     mutation: float = 0.5,
     replaced: int = 2,
     best: int = 1,
+    groups: Sequence[Sequence[int]] = (),
 ) -> SearchResult:
     """Search for the sets of experts that are dropped with the least loss.
 
@@ -69,21 +70,26 @@ def search(
         iterations: Generations after the first (paper: 50).
         parents: Fraction of a generation, those with the least losses, that children come from.
         survivors: Fraction of a generation, those with the least losses, that stay as they are.
-        mutation: Probability that a child is mutated.
+        mutation: Probability that a child is mutated, shared by the groups.
         replaced: Largest number of experts that a mutation replaces; it is drawn from 1 on.
         best: Number of sets to return; fewer where fewer were evaluated.
+        groups: Places of the experts by group, all of one size, of each of which equally many go;
+            one of all by default.
     """
+    order = torch.tensor([list(group) for group in groups or [range(experts)]])  # [groups, size]
+    each = drop // len(order)
     known: dict[tuple[int, ...], float] = {}
     least, mean = [], []
     breeders = max(1, round(parents * population))
     stay = min(round(survivors * population), population - 1)
-    sets = _draw(torch.ones(population, experts, dtype=torch.bool), drop, generator)
+    # Sets are bool [sets, groups, size] until a loss is asked for: every group is drawn for itself.
+    sets = _draw(torch.ones(population, *order.shape, dtype=torch.bool), each, generator)
     for iteration in range(iterations + 1):
         if iteration:
-            children = _children(sets[:breeders], population - stay, drop, generator)
-            few = _few(len(children), mutation, replaced, generator)
+            children = _children(sets[:breeders], population - stay, each, generator)
+            few = _few((len(children), len(order), 1), mutation / len(order), replaced, generator)
             sets = torch.cat([sets[:stay], _mutated(children, few, generator)])
-        losses = _evaluate(sets, drop, fitness, known)
+        losses = _evaluate(_flat(sets, order), drop, fitness, known)
         sets = sets[losses.argsort(stable=True)]
         least.append(float(losses.min()))
         mean.append(float(losses.mean()))
@@ -96,26 +102,35 @@ def search(
 
 
 def _draw(pool: Tensor, sizes: Tensor | int, generator: torch.Generator) -> Tensor:
-    """A random set out of each row's pool, bool [rows, experts]; `sizes` one or [rows, 1]."""
+    """A random set out of each pool, bool [rows, groups, size]; `sizes` as few, or one for all."""
     keys = torch.rand(pool.shape, generator=generator).masked_fill(~pool, math.inf)
-    return keys.argsort(dim=1, stable=True).argsort(dim=1) < sizes
+    return keys.argsort(dim=-1, stable=True).argsort(dim=-1) < sizes
+
+
+def _flat(sets: Tensor, order: Tensor) -> Tensor:
+    """Sets by expert, bool [sets, experts]."""
+    flat = torch.zeros(len(sets), order.numel(), dtype=torch.bool)
+    flat[:, order.flatten()] = sets.flatten(1)
+    return flat
 
 
 def _children(parents: Tensor, count: int, drop: int, generator: torch.Generator) -> Tensor:
-    """Sets out of the unions of two parents each, bool [count, experts]."""
+    """Sets out of the unions of two parents each, bool [count, groups, size]."""
     couples = torch.rand(count, len(parents), generator=generator).argsort(dim=1)[:, :2]
     return _draw(parents[couples].any(1), drop, generator)
 
 
-def _few(count: int, mutation: float, replaced: int, generator: torch.Generator) -> Tensor:
-    """Number of experts of each child that are replaced, int64 [count, 1]."""
-    few = torch.randint(1, replaced + 1, (count, 1), generator=generator)
-    return few * (torch.rand(count, 1, generator=generator) < mutation)
+def _few(
+    shape: tuple[int, ...], mutation: float, replaced: int, generator: torch.Generator
+) -> Tensor:
+    """Number of experts of each child that are replaced in each group, int64 [count, groups, 1]."""
+    few = torch.randint(1, replaced + 1, shape, generator=generator)
+    return few * (torch.rand(shape, generator=generator) < mutation)
 
 
 def _mutated(sets: Tensor, few: Tensor, generator: torch.Generator) -> Tensor:
     """The sets with `few` of their experts replaced by others, where there are as many."""
-    few = torch.minimum(few, torch.minimum(sets.sum(1), (~sets).sum(1)).unsqueeze(1))
+    few = torch.minimum(few, torch.minimum(sets.sum(-1, True), (~sets).sum(-1, True)))
     leave, enter = _draw(sets, few, generator), _draw(~sets, few, generator)
     return (sets & ~leave) | enter
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -13,6 +13,7 @@ from harness.method import (
     Calibration,
     Edit,
     Follow,
+    Importance,
     KeepBudget,
     KeepExperts,
     LiveBlock,
@@ -36,6 +37,8 @@ class MoEI2Prune(KeepBudget, Method):
        batches of || F(X) - F(X, kept) ||_F, F the MoE layer.
     3. KT-reception field: of all combinations of the best subsets of `field` consecutive MoE
        layers, the one whose last block's output is nearest to the original model's is pruned.
+
+    Behind a group-limited router every layer gives up equally many experts of each group.
 
     Deviations, where the paper is silent: how importance becomes counts (`by_importance`);
     the parents, offspring and mutations of the search (`genetic`); the norm of step 3, the same
@@ -70,11 +73,11 @@ class MoEI2Prune(KeepBudget, Method):
     def compress(self, model: MoEModel, calibration: Calibration) -> Iterator[Edit | Note]:
         """Yield KeepExperts field by field, and the notes of every step."""
         drops = self.plan_drops(model)
+        yield from self.told(model)
         if self.layers == "importance":
             importance = leave_one_out(model, calibration)
             yield Note(name="moe-i2.importance", data=importance.table())
-            most = {b.index: len(b.experts) - b.top_k for b in model.moe_blocks()}
-            drops = by_importance(importance, drops, most)
+            drops = self._by_importance(model, importance, drops)
         kept = {b.index: len(b.experts) - drops[b.index] for b in model.moe_blocks()}
         yield Note(name="moe-i2-prune.counts", data=kept)
         generator = torch.Generator().manual_seed(self.seed)
@@ -90,6 +93,17 @@ class MoEI2Prune(KeepBudget, Method):
                     choices[block.index] = edits
             yield from self._together(window, choices)
 
+    def _by_importance(
+        self, model: MoEModel, importance: Importance, drops: Mapping[int, int]
+    ) -> dict[int, int]:
+        """Experts that each layer loses; counted in sets of one of each group of the router."""
+        layers = model.moe_blocks()
+        parts = {block.index: len(block.groups) for block in layers}
+        most = {b.index: (len(b.experts) - self.fewest(b)) // parts[b.index] for b in layers}
+        sets = {index: count // parts[index] for index, count in drops.items()}
+        spread = by_importance(importance, sets, most)
+        return {index: count * parts[index] for index, count in spread.items()}
+
     def _searched(
         self, block: LiveBlock, drop: int, iterations: int, generator: torch.Generator
     ) -> tuple[Note, list[KeepExperts]]:
@@ -103,6 +117,7 @@ class MoEI2Prune(KeepBudget, Method):
             population=self.population,
             iterations=iterations,
             best=self.best,
+            groups=[[block.experts.index(one) for one in group] for group in block.groups],
         )
         numbers = torch.tensor(block.experts)
         edits = [

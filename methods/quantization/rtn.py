@@ -27,6 +27,7 @@ class RTN(Rounding, Method):
 
     name: ClassVar[str] = "rtn"
     reference: ClassVar[str] = "Frantar et al. 2023, arXiv 2210.17323, the baseline RTN"
+    calibrated: ClassVar[bool] = False
 
     search: bool = False
     """Shrink every group's range to the one of least sum |w - q|^2.4 ("mse" in GPTQ's code)."""

@@ -23,6 +23,7 @@ class Magnitude(Sparsity, Method):
 
     name: ClassVar[str] = "magnitude"
     reference: ClassVar[str] = "Han et al. 2015, arXiv 1506.02626: smallest |W_ij| of a matrix"
+    calibrated: ClassVar[bool] = False
 
     inverted: bool = False
     """Compatibility: zero the large weights and keep the small ones. C-MoE's magnitude pruning

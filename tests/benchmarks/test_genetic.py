@@ -18,7 +18,7 @@ _PAIRS = 5
 _DIRECT = 50
 
 
-def _search(fitness: Any, experts: int, drop: int, **options: int) -> SearchResult:
+def _search(fitness: Any, experts: int, drop: int, **options: Any) -> SearchResult:
     generator = torch.Generator().manual_seed(0)
     return search(fitness, experts=experts, drop=drop, generator=generator, **options)
 

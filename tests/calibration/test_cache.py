@@ -18,7 +18,7 @@ from harness.calibration.statistic import Statistic
 from harness.calibration.statistics.similarity import Similarity
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
-from harness.errors import UserError
+from harness.errors import Refused, UserError
 from harness.model.view import Block, MoEModel
 from tests.cache import damage
 from tests.cache.conftest import warnings
@@ -168,20 +168,24 @@ class Honest(Broken):
     finite: ClassVar[bool] = False
 
 
-@pytest.mark.parametrize(("kind", "files"), [(Broken, 4), (Honest, 8)])
-def test_what_promises_finite_values_and_has_others_is_not_kept(
-    kind: type[Broken],
-    files: int,
-    tiny: Tiny,
-    calibration: Calibrate,
-    caplog: pytest.LogCaptureFixture,
+def test_what_promises_finite_values_and_has_others_is_refused_and_not_kept(
+    tiny: Tiny, calibration: Calibrate
+) -> None:
+    tokens = calibration(cache=True)
+    with torch.no_grad(), pytest.raises(Refused, match="block 0: Broken, sums, is not finite"):
+        next(iter(tokens.walk(tiny("mixtral")))).collect(Broken())
+    assert kept(tokens) == []
+
+
+def test_what_may_hold_nan_is_kept(
+    tiny: Tiny, calibration: Calibrate, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
         tokens = calibration(cache=True)
         with torch.no_grad():
             for block in tokens.walk(tiny("mixtral")):
-                assert block.collect(kind()).sums.isnan().tolist() == [False, True]
-        assert len(kept(tokens)) == files
+                assert block.collect(Honest()).sums.isnan().tolist() == [False, True]
+        assert len(kept(tokens)) == 8
     assert warnings(caplog) == []
 
 

@@ -189,11 +189,6 @@ def test_other_routing_is_refused(
         model.apply(edit)
         with pytest.raises(Refused, match="before merging, masking or skipping"):
             next(iter(calibration().walk(model))).collect(statistic(1))  # type: ignore[call-arg]
-    grouped = tiny("deepseek_v2")
-    gate = grouped.layer(1).mlp.gate
-    gate.topk_method, gate.num_group, gate.topk_group = "group_limited_greedy", 2, 1
-    with pytest.raises(Refused, match="group-limited"):
-        list(calibration().walk(grouped))[1].collect(statistic(1))  # type: ignore[call-arg]
 
 
 def test_sizes_share_a_pass(

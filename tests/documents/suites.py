@@ -24,7 +24,7 @@ GATED = "reference/mixtral"
 
 def quickstart() -> str:
     """The README's table of results."""
-    board = _board("quickstart")
+    board = leaderboard_of("quickstart")
     keys = [AVERAGE, DELTA, WIKITEXT, PTB, "size.parameters", "size.artifact_bytes", DECODE]
     header = [
         "recipe",
@@ -37,7 +37,7 @@ def quickstart() -> str:
         "decode speed-up",
     ]
     rows = [
-        [_label(row), *(_number(board, row, key) for key in keys)]
+        [label(row), *(number(board, row, key) for key in keys)]
         for row in board.rows
         if row.kind != "level"
     ]
@@ -46,7 +46,7 @@ def quickstart() -> str:
 
 def baselines() -> str:
     """Accuracies of the uncompressed reference models, and what guessing gets."""
-    board = _board("regression")
+    board = leaderboard_of("regression")
     tasks = [f"{task}.acc" for task in store("regression").plan().protocol.tasks]
     keys = [*tasks, AVERAGE, WIKITEXT]
     header = [
@@ -57,10 +57,10 @@ def baselines() -> str:
         "WikiText2",
     ]
     guesses = [row for row in board.rows if row.kind == "level"]
-    levels = dict.fromkeys(tuple(_number(board, row, key) for key in keys) for row in guesses)
+    levels = dict.fromkeys(tuple(number(board, row, key) for key in keys) for row in guesses)
     rows = [["max(chance, majority)", "", *level] for level in levels]
     rows += [
-        [row.model, _parameters(row), *(_number(board, row, key) for key in keys)]
+        [row.model, _parameters(row), *(number(board, row, key) for key in keys)]
         for row in board.rows
         if row.kind == "baseline"
     ]
@@ -86,7 +86,7 @@ def mmlu() -> str:
 
 def compressed() -> str:
     """The average and WikiText2's perplexity of every recipe of the gate's suite, by model."""
-    board = _board("regression")
+    board = leaderboard_of("regression")
     by_id = {(row.model, row.name): row for row in board.rows if row.kind != "level"}
     models = list(dict.fromkeys(model for model, _ in by_id))
     names = list(dict.fromkeys(name for _, name in by_id))
@@ -134,7 +134,8 @@ def store(suite: str) -> Store:
 
 
 @cache
-def _board(suite: str) -> Leaderboard:
+def leaderboard_of(suite: str) -> Leaderboard:
+    """Return a suite's leaderboard."""
     return board_of(store(suite))
 
 
@@ -144,19 +145,20 @@ def _entries(suite: str) -> tuple[Entry, ...]:
     return entries(store(suite).planned(), plan.protocol, order)
 
 
-def _label(row: Row) -> str:
+def label(row: Row) -> str:
+    """Return the name of a row, with its seeds where it has several."""
     return f"{row.name} ({len(row.seeds)} seeds)" if len(row.seeds) > 1 else row.name
 
 
-def _number(board: Leaderboard, row: Row, key: str) -> str:
-    """A value in three digits where it is a quantity; accuracies with their deviation."""
+def number(board: Leaderboard, row: Row, key: str) -> str:
+    """Return a value in three digits where it is a quantity; accuracies with their deviation."""
     value = row.values.get(key)
     if value is None:
         return "" if key == DELTA else MISSING
     column = next(column for column in board.columns if column.key == key)
     if column.scale == "si":
         column = replace(column, digits=3)
-    if key in {WIKITEXT, PTB, DELTA}:
+    if key.startswith("perplexity.") or key == DELTA:
         return printed(value.mean, column)
     if key == DECODE:
         return f"{printed(value.mean, column)}{TIMES}"
@@ -170,7 +172,7 @@ def _parameters(row: Row) -> str:
 def _both(board: Leaderboard, row: Row | None) -> str:
     if row is None:
         return MISSING
-    return f"{_number(board, row, AVERAGE)} ({_number(board, row, WIKITEXT)})"
+    return f"{number(board, row, AVERAGE)} ({number(board, row, WIKITEXT)})"
 
 
 def _errors() -> str:

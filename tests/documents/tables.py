@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tests.documents import benchmarks, orders, sizes, suites
+from tests.documents import benchmarks, orders, real, sizes, suites
 from tests.faults.page import faults_table
 
 TABLES: Mapping[str, Callable[[], str]] = {
@@ -18,6 +18,8 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "another-calibration-text": suites.seeds,
     "order-means": orders.means,
     "order-differences": orders.differences,
+    "real-small": real.results,
+    "real-orders": real.orders,
     "full-size-macs": sizes.macs,
     "gpu-memory": sizes.gpu_memory,
     "faults": faults_table,

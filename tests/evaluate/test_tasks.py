@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from harness.data import DataRoot
 from harness.errors import UserError
+from harness.evaluate.scorer import finite_logits
 from harness.evaluate.tasks import evaluate_tasks, known_tasks
 from harness.records.protocol import EIGHT
 
@@ -239,6 +240,20 @@ def test_scores_that_are_not_finite_are_an_error(
         broken.lm_head.weight.fill_(float("nan"))
     with pytest.raises(UserError, match="boolq: the log-likelihoods of item 0 are not finite"):
         evaluate_tasks(broken, tokenizer, ("boolq",), data=DataRoot(root))
+
+
+def test_text_generated_from_logits_that_are_not_finite_is_an_error(
+    build: Callable[..., PreTrainedModel],
+) -> None:
+    """transformers takes token 0 of such logits, and goes on."""
+    broken: Any = build("mixtral")
+    ids, options = torch.tensor([[3, 4, 5]]), {"max_new_tokens": 2, "do_sample": False}
+    with finite_logits(broken):
+        broken.generate(ids, **options)
+    with torch.no_grad():
+        broken.lm_head.weight.fill_(float("nan"))
+    with finite_logits(broken), pytest.raises(UserError, match="logits are not finite while"):
+        broken.generate(ids, **options)
 
 
 def _bare(tokenizer: PreTrainedTokenizerFast, **tokens: str) -> PreTrainedTokenizerFast:

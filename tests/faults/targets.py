@@ -79,10 +79,11 @@ TARGETS = (
     Target(
         "cache",
         "cache",
-        ("statistics/*/*", "hashes/*", "code/*", "archives/*", "tokens/*"),
-        ("run", "compress", "run archived", "gate archived"),
+        ("statistics/*/*", "hashes/*", "code/*", "tokens/*"),
+        ("run", "compress"),
         (*_ANY, *_VALUES, Kind.SWAP),
     ),
+    Target("note of an archive", "cache", ("archives/*",), ("run archived",), (*_ANY, *_VALUES)),
     Target(
         "tokens, saved",
         "tokens",

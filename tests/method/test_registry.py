@@ -138,3 +138,10 @@ def test_a_file_that_fails_when_imported_is_one_sentence(
     for _ in range(2):
         with pytest.raises(UserError, match=f"mine.py' cannot be imported: {said}"):
             registry.method(f"{file}:Mine")
+
+
+@pytest.mark.parametrize("options", [{"keep": True}, {"keep": 4, "sizes": [4, True]}])
+def test_true_is_no_number(options: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="takes no truth value"):
+        build("eep", options)
+    assert build("eep", {"keep": 4, "progressive": True}).options()["progressive"] is True

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.calibration.tokens import Tokens
 from harness.calibration.walk import Calibration
+from harness.errors import Refused
 from harness.measure.size import measure_size
 from harness.method.recipe import BoundStep, compress
 from harness.method.registry import build, method, names
@@ -180,3 +181,20 @@ def test_tokens_seen_per_expert_are_counted(tiny: Tiny) -> None:
     run(tiny("qwen2_moe"), calibration, "expert-drop", {"keep": 4})
     seen = {index: int(one.count.sum()) for index, one in calibration.coverage.items()}
     assert seen == dict.fromkeys(range(4), 48 * 3)
+
+
+def test_an_edit_that_no_model_can_have_is_one_sentence(
+    tmp_path: Path, tiny: Tiny, calibration: Calibrate
+) -> None:
+    file = tmp_path / "twice.py"
+    file.write_text(
+        "from typing import ClassVar\n"
+        "from harness.method import KeepExperts, Method\n"
+        "class Twice(Method):\n"
+        "    name: ClassVar[str] = 'twice'\n"
+        "    reference: ClassVar[str] = 'none'\n"
+        "    def compress(self, model, calibration):\n"
+        "        yield KeepExperts(block=0, experts=(1, 1))\n"
+    )
+    with pytest.raises(Refused, match=r"^method 'twice' made no valid Keep.*names 1 twice"):
+        run(tiny("mixtral"), calibration(), f"{file}:Twice", {})

@@ -33,7 +33,7 @@ def outputs(block: LiveBlock, edit: KeepExperts) -> list[Tensor]:
     mlp: Any = layer.mlp
     mlp.register_forward_hook(lambda _module, _arguments, out: outputs.append(out))
     for batch, hidden in enumerate(block.inputs.batches):
-        run(layer, hidden, trace.arguments(batch, block.index))
+        run(layer, hidden, trace.arguments(batch, block.index), block.index)
         valid = trace.valid(batch)
         outputs[-1] = outputs[-1].flatten(0, 1) if valid is None else outputs[-1][valid]
     return outputs

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness.errors import Refused
+from harness.errors import Refused, UserError
 from harness.model.edits import (
     EDITS,
     DropBlock,
@@ -223,3 +223,51 @@ def test_a_group_limited_router_keeps_equally_many_of_each_group() -> None:
         model.apply(KeepExperts(block=2, experts=(0, 1, 2, 3)))
     model.apply(KeepExperts(block=2, experts=(0, 3, 5)))
     model.lm(torch.zeros(1, 3, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (KeepExperts, {"experts": [1, 1]}),
+        (KeepExperts, {"experts": [-1]}),
+        (KeepExperts, {"experts": [True]}),
+        (KeepExperts, {"experts": [0], "block": True}),
+        (MergeExperts, {"groups": [[0, 0]], "weights": [[1, 1]]}),
+        (MergeExperts, {"groups": [[]], "weights": [[]]}),
+        (MergeExperts, {"groups": [[0]], "weights": [[float("nan")]]}),
+        (MergeExperts, {"groups": [[0]], "weights": [[-1.0]]}),
+        (LowRank, {"ranks": {"experts.0.up": True}}),
+        (LowRank, {"ranks": {"experts.0.up": 0}}),
+        (SetWeights, {"matrices": ["router", "router"]}),
+    ],
+)
+def test_numbers_and_names_that_no_edit_can_have(
+    kind: type[Edit], fields: dict[str, Any], tiny: Callable[..., MoEModel]
+) -> None:
+    data = {"kind": kind.kind, "block": 1, **fields}
+    with pytest.raises(UserError, match=f"^here: the edit '{kind.kind}' is not valid: "):
+        parse(data, where="here")
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (KeepExperts(block=9, experts=(0,)), "block 9 is not in the model"),
+        (KeepExperts(block=1, experts=(0, 6)), "has no expert 6"),
+        (MergeExperts(block=1, groups=((0, 1), (1, 2)), weights=((1, 1), (1, 1))), "each expert"),
+        (LowRank(block=1, ranks={"experts.7.up": 2}), r"has no experts\.7\.up"),
+        (SetWeights(block=1, matrices=("experts.7.up",)), "has no weight"),
+    ],
+)
+def test_numbers_and_names_that_the_model_does_not_have(
+    edit: Edit, says: str, tiny: Callable[..., MoEModel]
+) -> None:
+    with pytest.raises(Refused, match=says):
+        tiny("mixtral").apply(edit)
+
+
+def test_what_is_dropped_is_dropped_once(tiny: Callable[..., MoEModel]) -> None:
+    model = tiny("mixtral")
+    model.apply(DropBlock(block=1))
+    with pytest.raises(Refused, match="block 1 is not in the model"):
+        model.apply(DropBlock(block=1))

@@ -15,12 +15,13 @@ from transformers import AutoConfig, PreTrainedModel
 
 from harness.errors import UserError
 from harness.measure.size import measure_size
-from harness.model.edits import KeepExperts
+from harness.model.edits import DropBlock, Edit, KeepExperts
 from harness.model.families.shipped import known
 from harness.model.files.artifact import load, save
 from harness.model.files.identity import describe, shipped_config
 from harness.model.files.opening import open_meta, open_model
 from harness.model.tokenizer import load_tokenizer
+from tests.models import save_checkpoint
 
 
 def test_a_sharded_checkpoint_is_the_model_that_was_saved(
@@ -239,3 +240,19 @@ def test_a_bos_that_the_tokenizer_config_asks_for_is_added(tmp_path: Path) -> No
         config_file = tmp_path / "tokenizer_config.json"
         config_file.write_text(json.dumps(config | {"add_bos_token": asked}))
         assert load_tokenizer(tmp_path, "mine")("a")["input_ids"] == wanted
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("edit", [KeepExperts(block=1, experts=(0, 2)), DropBlock(block=1)])
+def test_an_artifact_without_its_edits_is_one_sentence(
+    edit: Edit, streaming: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    model = open_model(str(save_checkpoint(tmp_path / "whole")))
+    model.apply(edit)
+    save(model, tmp_path / "artifact")
+    (tmp_path / "artifact" / "edits.json").unlink()
+    capfd.readouterr()
+    with pytest.raises(UserError, match=r"the first is model\.layers\.1\.") as refused:
+        open_model(str(tmp_path / "artifact"), streaming=streaming)
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", "")

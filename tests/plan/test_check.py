@@ -40,6 +40,14 @@ def test_a_good_suite_passes() -> None:
     check(suite(GOOD))
 
 
+def test_models_that_are_still_to_be_made_are_said_with_the_command() -> None:
+    text = 'made_by = "make models"\n' + GOOD.replace("reference/mixtral", "./made/one")
+    with pytest.raises(UserError) as caught:
+        check(suite(text))
+    assert str(caught.value) == "x.toml:2: ./made/one is not there; make it with `make models`."
+    check(suite(text).on(["reference/mixtral"]))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [

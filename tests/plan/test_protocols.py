@@ -30,6 +30,7 @@ HASHES = {
     "ordering": "8e2a683a512b",
     "peers": "4504712f3c72",
     "quickstart": "f03789c65e3f",
+    "real-small": "e161cec4083d",
     "reference": "f03789c65e3f",
     "regression": "9693db9a0c01",
 }

@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import torch
 
 from harness.data import DataRoot
 from harness.errors import UserError
@@ -36,9 +35,8 @@ def real_models(real_texts: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     except UserError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("real")
-    torch.set_num_threads(1)
     text = (real_texts / "wikitext2-tokenised.valid.txt").read_text("utf-8")
-    make(folder, text, 2, MADE)
+    make(folder, text, 1, MADE)
     return folder
 
 
@@ -47,7 +45,7 @@ def real_root(real_texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A data root: 20 lines of WikiText-2, and ten items of each of four tasks."""
     root = tmp_path_factory.mktemp("real-data")
     lines = (real_texts / "wikitext2-tokenised.test.txt").read_text("utf-8").splitlines(True)
-    rows = [{"text": line} for line in lines if 50 < len(line) < 300]
+    rows = [{"text": line} for line in lines if 50 < len(line) < 200]
     write(root, "Salesforce/wikitext", "wikitext-2-raw-v1", "test", rows[:20])
     source = DataRoot(real_texts / "tasks")
     for hub_id, config, split in TASKS.values():

@@ -21,10 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["CORPORA", "Corpus", "tokens"]
 
 
+def reads_text(ref: str, sequences: int | None = None) -> bool:
+    """True if drawing from a calibration takes a tokenizer: token ids need none, nor does nothing.
+
+    Raises:
+        UserError: as `tokens`, for a name or a file.
+    """
+    if sequences == 0:
+        return False
+    return ref in CORPORA or suffix(_local(ref)[1]) != ".safetensors"
+
+
 def tokens(
     ref: str,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     *,
+    vocabulary: int | None = None,
     sequences: int | None = None,
     length: int | None = None,
     seed: int | None = None,
@@ -37,7 +49,9 @@ def tokens(
             `local.SUFFIXES` (`.gz` too), `FILE#FIELD` for another field than `text`; of
             instructions, whose rows have the fields of one of `instructions.FIELDS`; or of a
             `.safetensors` file that holds `input_ids`.
-        tokenizer: The model's; a `.safetensors` file is only checked against its vocabulary.
+        tokenizer: The model's; None where `reads_text` says that none is needed.
+        vocabulary: Ids that the model knows, which those of a `.safetensors` file are checked
+            against; None for the tokenizer's.
         sequences: Rows; None for the corpus's own number, or all of a file of instructions or
             `.safetensors`. 0 gives empty tokens and reads nothing.
         length: Tokens per row; None for the corpus's own, or a `.safetensors` file's.
@@ -54,7 +68,10 @@ def tokens(
 
         return Tokens.empty(length or corpus.length)
     if file is not None and suffix(file) == ".safetensors":
-        return _saved(file, ref, tokenizer, sequences, length)
+        known = len(tokenizer) if vocabulary is None and tokenizer is not None else vocabulary
+        return _saved(file, ref, known, sequences, length)
+    if tokenizer is None:
+        raise UserError(f"calibration {ref!r} is text and takes a tokenizer; name a file of ids.")
     asked: dict[str, Any] = {"sequences": sequences, "length": length, "seed": seed}
     if file is not None and _asks(file, ref):
         corpus = replace(corpus, sampler="alpaca", sequences=None, length=512)
@@ -179,13 +196,13 @@ def _source(corpus: Corpus, tokenizer: PreTrainedTokenizerBase) -> str:
 def _saved(
     file: Path,
     ref: str,
-    tokenizer: PreTrainedTokenizerBase,
+    vocabulary: int | None,
     sequences: int | None,
     length: int | None,
 ) -> Tokens:
     from harness.calibration.tokens import Tokens
 
-    saved = Tokens.load(file, vocabulary=len(tokenizer))
+    saved = Tokens.load(file, vocabulary=vocabulary)
     rows, columns = sequences or saved.sequences, length or saved.length
     if rows > saved.sequences or columns > saved.length:
         raise UserError(

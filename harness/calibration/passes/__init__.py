@@ -1,5 +1,4 @@
 """Quantities that need whole passes over a model: importances, saliencies, leave-one-out losses.
 
-Imports calibration.observe, calibration.states, calibration.statistic, calibration.walk,
-errors, model.
+Imports calibration.observe, calibration.states, calibration.statistic, calibration.walk, model.
 """

@@ -37,7 +37,7 @@ def leave_one_out(model: MoEModel, calibration: Calibration) -> Importance:
     where there are no tokens.
 
     Raises:
-        Refused: the model has no experts, or a router from which single ones cannot be cut.
+        Refused: the model has no experts.
     """
     model.moe_blocks()
     predicted = max(1, _predicted(calibration))

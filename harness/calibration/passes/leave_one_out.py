@@ -17,7 +17,6 @@ from harness.calibration.observe import Seen
 from harness.calibration.states import digest, run
 from harness.calibration.statistic import Statistic
 from harness.calibration.walk import LiveBlock, summed_loss
-from harness.errors import Refused
 from harness.model.edits import Edit, KeepExperts, SetWeights
 from harness.model.layers.experts import NOWHERE
 from harness.model.layers.router import MaskedRouter
@@ -29,12 +28,13 @@ class LeaveOneOut(Statistic):
 
     `sums` is fp64 [base experts]: the cross-entropy in nats, summed over all predicted tokens, with
     that expert and its router row cut (`KeepExperts`, "rows"; in a block whose router masks or
-    leads to removed experts, as those were removed); with nothing in its place where it is the
-    block's only one. `base` is fp64 [batches]: with all experts.
+    leads to removed experts, as those were removed; masked where the router is group-limited, which
+    cannot lose a single row); with nothing in its place where it is the block's only one. `base` is
+    fp64 [batches]: with all experts.
 
     The states of one batch are held for all experts at once, so that they take turns in each block
-    that follows. Where experts were merged, are masked or skipped, the block itself runs once per
-    expert too: slower, and as exact.
+    that follows. Where experts were merged, are masked or skipped, or the router is group-limited,
+    the block itself runs once per expert too: slower, and as exact.
 
     Args:
         block: The block, as the walk gives it.
@@ -52,17 +52,7 @@ class LeaveOneOut(Statistic):
         self.measures_base = base is None
 
     def start(self, block: Block) -> None:
-        """Zero losses.
-
-        Raises:
-            Refused: the router is group-limited: it wants equally many experts in each group.
-        """
-        gate = block.layer.mlp.gate
-        if getattr(gate, "topk_method", "") == "group_limited_greedy" and gate.num_group > 1:
-            raise Refused(
-                f"block {block.index} has a group-limited router, from which no single expert can "
-                "be cut to measure its importance; use expert-drop."
-            )
+        """Zero losses."""
         batches = len(self._block.inputs.trace.batches)
         self.sums = torch.zeros(block.model.experts, dtype=torch.float64)  # [base experts]
         self.base = torch.tensor(self._given or [0.0] * batches, dtype=torch.float64)  # [batches]
@@ -73,7 +63,7 @@ class LeaveOneOut(Statistic):
             self.base[seen.batch] = self._losses(seen.batch, [self._whole(seen, seen.output)])[0]
         experts: list[int] = []
         states: list[Tensor] = []
-        plain = self._block.plain_routing
+        plain = self._block.plain_routing and self._block.grouping is None
         for expert, output in self._rerouted(seen) if plain else self._edited(seen.batch):
             experts.append(expert)
             states.append(output)
@@ -122,7 +112,7 @@ class LeaveOneOut(Statistic):
             layer = self._block.edited(self._removal(expert))
             if layer is not None:
                 arguments = inputs.trace.arguments(batch, self._block.index)
-                yield expert, run(layer, inputs.batches[batch], arguments)
+                yield expert, run(layer, inputs.batches[batch], arguments, self._block.index)
 
     def _removal(self, expert: int) -> Edit:
         block = self._block
@@ -133,7 +123,8 @@ class LeaveOneOut(Statistic):
         return SetWeights.of(block.index, {m.name: torch.zeros_like(block.weight(m)) for m in last})
 
     def _router(self) -> Literal["rows", "mask", "preserve"]:
-        if isinstance(self._block.layer.mlp.gate, MaskedRouter):
+        limited = self._block.grouping is not None
+        if limited or isinstance(self._block.layer.mlp.gate, MaskedRouter):
             return "mask"
         return "preserve" if NOWHERE in self._block.rows else "rows"
 
@@ -154,7 +145,7 @@ class LeaveOneOut(Statistic):
         for index in self._after:
             layer, arguments = model.layer(index), trace.arguments(batch, index)
             for place, hidden in enumerate(states):
-                states[place] = run(layer, hidden, arguments)
+                states[place] = run(layer, hidden, arguments, index)
         labels = trace.batches[batch]["labels"]
         losses = [summed_loss(trace.logits(batch, hidden), labels) for hidden in states]
         return torch.tensor(losses, dtype=torch.float64)

@@ -1,8 +1,8 @@
 """Gram matrices of expert outputs, which give a token's loss under any subset of experts.
 
 For a token with router order e_1, e_2, ... only its first k + (experts dropped) experts can ever
-be chosen. With r what the routed experts should add up to, a kept set K that chooses the experts S
-has
+be chosen; any of them where the router is group-limited. With r what the routed experts should add
+up to, a kept set K that chooses the experts S has
 
     || r - s sum_{j in S} p_j f_j ||^2 = r.r - 2 s sum_j p_j (f_j.r) + s^2 sum_ij p_i p_j (f_i.f_j)
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from harness.calibration.observe import Seen
 from harness.errors import Refused
+from harness.model.layers.router import Grouping
 from harness.model.view import Block
 
 _OUTPUT_BYTES = 64 * 2**20
@@ -42,6 +43,7 @@ class Grams:
         top_k: Experts a token chooses.
         scale: The family's factor on routing weights.
         renormalised: Whether the chosen weights are divided by their sum.
+        grouping: The groups that limit the choice; None where there are none.
     """
 
     order: Tensor
@@ -53,6 +55,7 @@ class Grams:
     top_k: int
     scale: float
     renormalised: bool
+    grouping: Grouping | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -73,23 +76,21 @@ class Grams:
 
 
 def ranks_of(block: Block, dropped: int) -> int:
-    """Experts in router order that a token can fall back on when `dropped` experts go."""
+    """Experts in router order that a token can fall back on when `dropped` experts go.
+
+    Groups that limit the choice may lead to any of them.
+    """
+    if block.grouping is not None:
+        return len(block.experts)
     return min(block.top_k + dropped, len(block.experts))
 
 
 def refuse_unless_plain(block: Block) -> None:
-    """Subset losses know one routing: the k largest of one logit per expert.
+    """Subset losses know one routing: the k largest of one logit per expert, maybe within groups.
 
     Raises:
         Refused: the block routes in another way.
     """
-    gate = block.layer.mlp.gate if block.experts else None
-    grouped = getattr(gate, "topk_method", "greedy") != "greedy"
-    if grouped and getattr(gate, "num_group", 1) not in (None, 1):
-        raise Refused(
-            f"block {block.index} has a group-limited router, which the losses of subsets of "
-            "experts do not know; use expert-drop."
-        )
     if not block.plain_routing:
         raise Refused(
             f"block {block.index} has merged, masked or skipped experts, which the losses of "
@@ -137,6 +138,7 @@ def _grams(seen: Seen, ranks: int, rows: Tensor, target: Tensor | None) -> Grams
         top_k=block.top_k,
         scale=family.routing_scale(config),
         renormalised=family.renormalises(config),
+        grouping=block.grouping,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -26,6 +27,10 @@ class TopRatios(Statistic):
         """Keep one batch; in a ratio of coefficients every normalisation cancels."""
         weights = seen.coefficients.float().sort(dim=-1, descending=True).values  # [tokens, k]
         self._batches.append((weights[:, 1:] / weights[:, :1]).flatten().cpu())
+
+    def taken(self) -> Iterator[tuple[str, Tensor]]:
+        """The ratios."""
+        yield "ratios", self._sorted()
 
     def quantile(self, share: float) -> float:
         """The ratio below which `share` of them lie, between neighbours linearly; 0 without any."""

@@ -63,6 +63,9 @@ def squares(grams: Grams, least: int, budget: float = math.inf) -> Iterator[Squa
         least: The fewest experts a subset leaves a token to choose, at most its top-k.
         budget: Bytes per token for a table over the sets of ranks; without it, directly.
     """
+    if grams.grouping is not None:
+        yield from map(GroupedSquares, grams.split(_TOKENS))
+        return
     tabled = TabledSquares.bytes(grams, least) <= budget
     for piece in grams.split(_TOKENS):
         yield TabledSquares(piece, least) if tabled else DirectSquares(piece)
@@ -78,7 +81,7 @@ class DirectSquares(Squares):
 
     def _sums(self, kept: Tensor) -> Tensor:
         grams = self.grams
-        among = kept.T[grams.order]  # [t, ranks, subsets]
+        among = self._eligible(kept.T[grams.order])  # [t, ranks, subsets]
         chosen = (among & (among.cumsum(1, dtype=torch.int16) <= grams.top_k)).double()
         square = ((grams.gram @ chosen) * chosen).sum(1)  # [t, subsets]
         linear = (grams.along.unsqueeze(1) @ chosen).squeeze(1)
@@ -88,6 +91,34 @@ class DirectSquares(Squares):
             mass = self._mass(kept)
         factor = self._factor(mass)
         return grams.constant.sum() + (factor * (factor * square - 2 * linear)).sum(0)
+
+    def _eligible(self, among: Tensor) -> Tensor:
+        """The ranks that a token may choose, of those that are kept, bool [t, ranks, subsets]."""
+        return among
+
+
+class GroupedSquares(DirectSquares):
+    """As its base, for a router whose groups limit the choice.
+
+    A token's groups are those whose best expert kept comes first in its router order.
+    """
+
+    def _eligible(self, among: Tensor) -> Tensor:
+        order, grouping = self.grams.order, self.grams.grouping
+        if grouping is None:
+            return among
+        group = torch.tensor(grouping.of_row(order.shape[1]), device=order.device)[order]
+        mine = [group == number for number in range(grouping.groups)]  # [t, ranks] each
+        first = torch.stack(
+            [(among & one[..., None]).int().argmax(1) for one in mine], 1
+        )  # [t, groups, subsets]: the rank of each group's best
+        empty = torch.stack([~(among & one[..., None]).any(1) for one in mine], 1)
+        first = first.masked_fill(empty, order.shape[1])
+        place = first.argsort(dim=1, stable=True).argsort(dim=1)  # [t, groups, subsets]
+        taken = place < grouping.chosen
+        index = group[..., None].expand(among.shape)
+        eligible: Tensor = among & taken.gather(1, index)
+        return eligible
 
 
 class TabledSquares(Squares):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -61,6 +62,13 @@ class SubsetErrors(Statistic):
         rows = torch.arange(taken, device=seen.x.device) * total // taken
         self._batches.append(list(grams(seen, self._ranks, rows=rows)))
         self._weights.append(total / taken)
+
+    def taken(self) -> Iterator[tuple[str, Tensor]]:
+        """The inner products of the experts' outputs, of which all losses are made."""
+        for batch in self._batches:
+            for part in batch:
+                yield "products", part.gram
+                yield "squares", part.constant
 
     def losses(self, kept: Tensor) -> Tensor:
         """Sum over batches of || F(X) - F(X, kept) ||_F, fp64 [candidates] on the CPU.

@@ -47,6 +47,7 @@ class SubsetLosses(Statistic):
         """
         refuse_unless_plain(block)
         self._experts = block.experts
+        self._groups = [[block.experts.index(one) for one in group] for group in block.groups]
         every = [self._subsets(size) for size in self.sizes]
         self._kept = torch.cat([_kept(subsets, len(block.experts)) for subsets in every])
         before = sum(map(len, every[: self.sizes.index(self._dropped)]))
@@ -79,9 +80,17 @@ class SubsetLosses(Statistic):
         return self.of_all_sizes[self._own]
 
     def _subsets(self, size: int) -> Tensor:
-        """All sets of `size` experts, counted among those left, int64 [subsets, size]."""
-        sets = list(itertools.combinations(range(len(self._experts)), size))
-        return torch.tensor(sets, dtype=torch.int64)
+        """All sets of `size` experts, counted among those left, int64 [subsets, size].
+
+        Equally many of each group where groups limit the router.
+        """
+        if len(self._groups) == 1:
+            plain = list(itertools.combinations(range(len(self._experts)), size))
+            return torch.tensor(plain, dtype=torch.int64)
+        each = size // len(self._groups)
+        parts = [itertools.combinations(group, each) for group in self._groups]
+        sets = sorted(tuple(sorted(itertools.chain(*some))) for some in itertools.product(*parts))
+        return torch.tensor(sets, dtype=torch.int64).view(len(sets), size)
 
     def best(self) -> tuple[int, ...]:
         """The dropped experts with the least loss; the first in lexicographic order on a tie."""

@@ -16,6 +16,7 @@ from types import FrameType
 
 from harness.disk.writing import is_full
 from harness.errors import UserError
+from harness.words import told
 
 USER_ERROR = 2
 BUG = 70
@@ -63,8 +64,9 @@ def end(error: BaseException, remark: str = "") -> int:
         sentence = f"{sentence} {remark}"
     with contextlib.suppress(OSError):  # stderr is closed too, or full
         if code == BUG:
-            traceback.print_exception(error, file=sys.stderr)
-        sys.stderr.write(f"moebench: {sentence}\n")
+            lines = "".join(traceback.format_exception(error)).splitlines()
+            sys.stderr.write("".join(f"{told(line)}\n" for line in lines))
+        sys.stderr.write(f"moebench: {told(sentence)}\n")
         sys.stderr.flush()
     settle_output()
     return code

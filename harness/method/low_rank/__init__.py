@@ -1,4 +1,4 @@
 """Matrices as products of two smaller ones: whitening, factors, the edit of a block.
 
-Imports calibration, errors, model.
+Imports calibration, model.
 """

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from harness.calibration.statistics.inputs import Covariances
 from harness.calibration.walk import LiveBlock
-from harness.errors import Refused
 from harness.method.low_rank.whitening import factors, whitening
 from harness.model.edits import LowRank
 
@@ -26,7 +25,7 @@ def factored(block: LiveBlock, ranks: Mapping[str, int]) -> LowRank:
         ranks: Rank of each matrix, by name, in the block's order.
 
     Raises:
-        Refused: inputs that are not finite.
+        Refused: as `LiveBlock.collect`.
     """
     sums = _covariances(block, ranks)
     shared: Tensor | None = None
@@ -35,11 +34,6 @@ def factored(block: LiveBlock, ranks: Mapping[str, int]) -> LowRank:
     for name, rank in ranks.items():
         weight, covariance = block.weight(name), sums.pop(name)
         if covariance is not shared:  # an expert's gate and up follow each other
-            if not bool(covariance.diagonal().isfinite().all()):
-                raise Refused(
-                    f"block {block.index}: what {name} multiplies is not always finite; "
-                    "check the model, its dtype and the calibration."
-                )
             shared, root = covariance, whitening(covariance.to(weight.device))
         pairs[name] = factors(weight, root, rank)
     return LowRank.of(block.index, pairs)

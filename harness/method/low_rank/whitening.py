@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def whitening(covariance: Tensor) -> Tensor | None:
     if not int(failed):
         return root
     added = JITTER + max(0.0, -float(torch.linalg.eigvalsh(matrix)[0]))
-    while int(failed):
+    while int(failed) and math.isfinite(added):
         lifted = matrix.clone()  # `matrix` may be the statistic's own tensor
         lifted.diagonal().add_(added)
         root, failed = torch.linalg.cholesky_ex(lifted)

@@ -14,7 +14,7 @@ from harness.model.families.family import Family, Layer
 from harness.model.layers.bank import ExpertMatrices
 from harness.model.layers.experts import NOWHERE, Experts
 from harness.model.layers.factors import Factors
-from harness.model.layers.router import MaskedRouter, renormalises
+from harness.model.layers.router import MaskedRouter, grouping, renormalises
 from harness.model.shell import put
 
 M = TypeVar("M", bound=nn.Module)
@@ -42,8 +42,9 @@ def keep_experts(
     numbers = _present(mlp, experts, where)
     rows = row_numbers(mlp)
     left = [place for place, number in enumerate(rows) if number in experts]
-    if router == "rows":
+    if router == "rows" and grouping(mlp.gate) is not None:
         _check_groups(mlp.gate, left, where)
+        experts = [rows[place] for place in left]  # a group's rows follow each other
     if router == "rows" and not isinstance(mlp.experts, Experts):
         _slice(mlp, [numbers.index(expert) for expert in experts], experts)
         return
@@ -53,7 +54,6 @@ def keep_experts(
         _cut_rows(mlp.gate, left)
         kept_rows = [rows[place] for place in left]
     elif router == "mask":
-        _check_groups(mlp.gate, left, where)
         mask = torch.tensor([number != NOWHERE for number in kept_rows])
         if isinstance(mlp.gate, MaskedRouter):
             mask &= mlp.gate.kept.cpu()
@@ -170,11 +170,10 @@ def _slice(mlp: Layer, positions: Sequence[int], experts: Sequence[int]) -> None
     fused.num_experts = len(positions)
     fused.base_numbers = tuple(experts)
     _cut_rows(gate, positions)
-    for part in (mlp, gate):
-        if hasattr(part, "num_experts"):
-            part.num_experts = len(positions)
-        if hasattr(part, "top_k"):
-            part.top_k = min(int(part.top_k), len(positions))
+    if hasattr(mlp, "num_experts"):
+        mlp.num_experts = len(positions)
+    if hasattr(mlp, "top_k"):
+        mlp.top_k = min(int(mlp.top_k), gate.top_k)
 
 
 def _cut_rows(gate: Layer, rows: Sequence[int]) -> None:
@@ -184,8 +183,10 @@ def _cut_rows(gate: Layer, rows: Sequence[int]) -> None:
     if isinstance(gate, MaskedRouter):
         gate.kept = gate.kept[list(rows)]
         gate.top_k = min(gate.top_k, int(gate.kept.sum()))
-    else:
-        gate.top_k = min(int(gate.top_k), len(rows))
+        return
+    limit = grouping(gate)
+    reach = len(rows) if limit is None else len(rows) // limit.groups * limit.chosen
+    gate.top_k = min(int(gate.top_k), reach)
 
 
 def _present(mlp: Layer, experts: Sequence[int], where: str) -> tuple[int, ...]:
@@ -265,15 +266,15 @@ def _device(gate: Layer) -> torch.device:
 
 
 def _check_groups(gate: Layer, positions: Sequence[int], where: str) -> None:
-    groups = getattr(gate, "num_group", None)
-    if groups in (None, 1) or getattr(gate, "topk_method", "") == "greedy":
+    limit = grouping(gate)
+    if limit is None:
         return
-    size = gate.num_experts // groups
-    kept = [sum(position // size == group for position in positions) for group in range(groups)]
+    of_row = limit.of_row(gate.num_experts)
+    kept = [sum(of_row[place] == group for place in positions) for group in range(limit.groups)]
     if len(set(kept)) > 1:
         raise Refused(
-            f"{where} has a group-limited router with {groups} groups and would keep {kept} "
-            "experts of them; keep equally many of each group."
+            f"{where} has a group-limited router with {limit.groups} groups and would keep {kept} "
+            'experts of them; keep equally many of each group, or set router = "mask".'
         )
 
 

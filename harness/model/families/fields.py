@@ -127,7 +127,7 @@ def _positions(config: Any) -> Iterator[Fault]:
 
     rope = getattr(config, "rope_parameters", None) or {}
     kind = rope.get("rope_type", "default")
-    if kind != "default" and kind not in ROPE_INIT_FUNCTIONS:
+    if kind != "default" and kind not in list(ROPE_INIT_FUNCTIONS):  # a kind may be a list
         yield "rope_scaling of type", kind, f"only {', '.join(sorted(ROPE_INIT_FUNCTIONS))} are"
     if kind == "default" and rope.get("partial_rotary_factor") not in (None, 1):
         yield "partial_rotary_factor", rope["partial_rotary_factor"], _only((1,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from logging import CRITICAL
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
@@ -14,7 +15,7 @@ from harness.model.files.identity import (
     refuse_adapter_on_hub,
 )
 from harness.model.files.skeleton import _implementations, build_on_meta, building
-from harness.model.names import folder_of, is_artifact
+from harness.model.names import EDITS_FILE, folder_of, is_artifact
 from harness.model.tokenizer import tokenizer_source
 
 if TYPE_CHECKING:
@@ -121,22 +122,30 @@ def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    spoken = logging.get_verbosity()
+    logging.set_verbosity(CRITICAL)  # its report on tensors is ours to say, in a sentence
     lm: PreTrainedModel
     report: dict[str, Any]
-    with building(source):
-        lm, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
-            source,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
+    try:
+        with building(source):
+            lm, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+                source,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # refused below, by name
+                **options,
+            )
+    finally:
+        logging.set_verbosity(spoken)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        keys = sorted(str(key) for key in report.get(kind) or ())
+        named = (key[0] if isinstance(key, tuple) else key for key in report.get(kind) or ())
+        keys = sorted(map(str, named))
         if keys:
             raise UserError(
                 f"{source}: the checkpoint does not fit its configuration: {len(keys)} "
-                f"{kind.replace('_', ' ')}, the first is {keys[0]}."
+                f"{kind.replace('_', ' ')}, the first is {keys[0]}; copy it again whole (of an "
+                f"artifact of moebench, {EDITS_FILE} too)."
             )
     return lm
 

@@ -65,7 +65,7 @@ class _MLP:
     down: Tensor  # [hidden, neurons]
 
     def neurons(self, inputs: Tensor) -> Tensor:
-        """What the neurons give on some inputs, [tokens, neurons]."""
+        """The outputs of the neurons on some inputs, [tokens, neurons]."""
         from torch.nn.functional import silu
 
         return silu(inputs @ self.gate.T) * (inputs @ self.up.T)

@@ -1,4 +1,4 @@
-"""What the dense model's MLPs see of a text: the rows that experts and routers are made by."""
+"""Inputs of the dense model's MLPs on a text: the rows that experts and routers are made by."""
 
 from __future__ import annotations
 

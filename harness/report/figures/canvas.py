@@ -52,7 +52,6 @@ def draw(
     """
     import matplotlib as mpl
 
-    folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     with mpl.rc_context(STYLE):
         for figure in FIGURES:

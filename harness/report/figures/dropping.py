@@ -15,7 +15,7 @@ from harness.records.rows import entries
 from harness.report.board import Row
 from harness.report.columns import AVERAGE, average
 from harness.report.figures.levels import levels, spread
-from harness.report.figures.page import Drawing, Panel, page, plain, style
+from harness.report.figures.page import Drawing, Panel, named, page, plain, style
 from harness.report.figures.removed import Removed, RemovedUnit, experts_of, removed
 from harness.report.leaderboard import leaderboard
 
@@ -133,7 +133,7 @@ def _panel(
             means,
             yerr=deviations if any(deviations) else None,
             capsize=3,
-            label=name,
+            label=named(name),
             **style(place),
         )
     plain(axes, whole=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness.disk.writing import put
 from harness.report.footnotes import REFERENCE
+from harness.words import told
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -35,6 +39,8 @@ ACROSS = 3
 OWN = f"{REFERENCE}... are small models trained for this package."
 MOST = 12
 """Largest number of panels on one page; more cannot be read."""
+LONGEST = 120
+"""Characters of a line; of a longer one, the beginning is drawn."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +145,33 @@ def style(place: int) -> dict[str, Any]:
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a PNG and an SVG; the same figure gives the same bytes."""
+    """Write a PNG and an SVG; the same figure gives the same bytes.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    _spell(figure)
     paths = []
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None})):
-        paths.append(folder / f"{name}{suffix}")
-        figure.savefig(paths[-1], dpi=150, metadata=metadata)
+    for form, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+        out = io.BytesIO()
+        with warnings.catch_warnings():  # of letters that the font lacks, and of little room
+            warnings.simplefilter("ignore", UserWarning)
+            figure.savefig(out, format=form, dpi=150, metadata=metadata)
+        paths.append(folder / f"{name}.{form}")
+        put(paths[-1], out.getvalue())
     return paths
+
+
+def named(label: str) -> str:
+    """Return the label of a series; one that begins with an underscore would be in no legend."""
+    return f" {label}" if label.startswith("_") else label
+
+
+def _spell(figure: Figure) -> None:
+    """Draw all words as they are: nothing hidden in them, and no dollar begins a formula."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        if isinstance(text, Text):
+            text.set_parse_math(False)
+            text.set_text("\n".join(told(line, LONGEST) for line in text.get_text().split("\n")))

@@ -20,6 +20,7 @@ from harness.report.figures.page import (
     WIDTH,
     Drawing,
     legend,
+    named,
     style,
 )
 from harness.report.footnotes import REFERENCE
@@ -137,7 +138,7 @@ def _line(axes: Axes, methods: str, points: Sequence[Point], place: int) -> None
         [point.size for point in points],
         [point.accuracy for point in points],
         yerr=[point.sd or 0.0 for point in points] if any(p.sd for p in points) else None,
-        label=methods,
+        label=named(methods),
         linestyle="-" if curve else "none",
         capsize=3,
         **style(place),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MARK = COLOURS[1]
+LONGEST = 80
+"""Characters of a model's name that the name of its file has."""
 Expert = tuple[int, int]
 """Numbers of a block and of an expert in it."""
 
@@ -29,6 +32,7 @@ def usage(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
 
     Rows that left the same experts share one.
     """
+    files: list[str] = []
     for model, group in groupby(entries(records, protocol), key=lambda entry: entry.model):
         rows: dict[str, list[str]] = defaultdict(list)
         draws: dict[str, Callable[[Axes], None]] = {}
@@ -40,10 +44,19 @@ def usage(records: Sequence[Record], protocol: Protocol) -> Iterator[Drawing]:
                 draws[key] = partial(_panel, tokens=tokens, gone=gone)
         panels = [Panel(shared(rows[key]), draws[key]) for key in rows]
         if panels:
-            name = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+            files.append(_file(model, files))
             title = f"Kept experts and their use in {model}"
             note = "Marked: experts removed, or merged into another. Use: before compression."
-            yield Drawing(f"kept-experts-{name}", page(title, panels, note))
+            yield Drawing(f"kept-experts-{files[-1]}", page(title, panels, note))
+
+
+def _file(model: str, taken: Container[str]) -> str:
+    """A model's name as a part of a file's, other than those that are taken."""
+    name = re.sub(r"[^a-z0-9]+", "-", model.lower()).strip("-")
+    if name and len(name) <= LONGEST and name not in taken:
+        return name
+    digest = hashlib.sha256(model.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{name[:LONGEST]}-{digest}".lstrip("-")
 
 
 def _of(entry: Entry) -> tuple[Mapping[int, Mapping[int, int]], set[Expert]]:

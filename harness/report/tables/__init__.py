@@ -1,6 +1,6 @@
 """Tables as text, one format or one kind of table per file.
 
-Imports errors, intervals, judge, records, report.board.
+Imports errors, intervals, judge, records, report.board, words.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ def render(
     Raises:
         UserError: `format` does not exist.
     """
+    from harness.report.tables.visible import visible
+
+    if format not in TABLE_FORMATS:
+        raise unknown("format", format, TABLE_FORMATS)
+    board = visible(board, whole=format == "csv")
     if format == "terminal":
         from harness.report.tables.terminal import terminal
 
@@ -42,8 +47,6 @@ def render(
         from harness.report.tables.full_csv import table_csv
 
         return table_csv(board)
-    if format == "tex":
-        from harness.report.tables.latex import latex
+    from harness.report.tables.latex import latex
 
-        return latex(board)
-    raise unknown("format", format, TABLE_FORMATS)
+    return latex(board)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator
 
 from harness.report.board import Column, Leaderboard, Row
+from harness.words import shown
 
 IDENTITY = ("model", "row", "kind", "status", "reason", "suite", "methods", "seeds", "cells")
+_FORMULA = re.compile(r"'*[=+\-@\uff1d\uff0b\uff0d\uff20]")
+"""Beginning of a cell that a spreadsheet would work out, or that would look like one guarded."""
 
 
 def table_csv(board: Leaderboard) -> str:
@@ -26,17 +30,24 @@ def table_csv(board: Leaderboard) -> str:
     names = (*IDENTITY, *(name for c in board.columns for name in _names(c, keys)))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, lineterminator="\n", restval="")
-    writer.writeheader()
+    writer.writerow({name: text_cell(shown(name)) for name in names})
     writer.writerows(lines)
     return out.getvalue()
+
+
+def text_cell(text: str) -> str:
+    """Return a visible text as a cell that no spreadsheet works out.
+
+    An apostrophe stands before a formula. Numbers are no text: they stay what they are.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _identity(row: Row) -> dict[str, str]:
     seeds = " ".join(map(str, row.seeds))
     texts = (row.model, row.name, row.kind, row.status, row.reason, row.suite)
-    return dict(
-        zip(IDENTITY, (*texts, " + ".join(row.methods), seeds, " ".join(row.cells)), strict=True)
-    )
+    cells = (*texts, " + ".join(row.methods), seeds, " ".join(row.cells))
+    return dict(zip(IDENTITY, map(text_cell, cells), strict=True))
 
 
 def _names(column: Column, keys: set[str]) -> Iterator[str]:

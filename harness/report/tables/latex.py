@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Sequence
 
+from harness import words
 from harness.report.board import Column, Leaderboard, Row
 from harness.report.tables.text import (
     MINUS,
@@ -43,7 +44,42 @@ ESCAPES = {
     "Δ": r"$\Delta$",
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
+    "…": r"\ldots{}",
+    "\u2013": r"\textendash{}",
+    "\u2018": r"\textquoteleft{}",
+    "\u2019": r"\textquoteright{}",
+    "“": r"\textquotedblleft{}",
+    "”": r"\textquotedblright{}",
+    "ß": r"\ss{}",
+    "æ": r"\ae{}",
+    "Æ": r"\AE{}",
+    "ø": r"\o{}",
+    "Ø": r"\O{}",
+    "œ": r"\oe{}",
+    "Œ": r"\OE{}",
+    "ł": r"\l{}",
+    "Ł": r"\L{}",
 }
+ACCENTS = {
+    "\u0300": "`",
+    "\u0301": "'",
+    "\u0302": "^",
+    "\u0303": "~",
+    "\u0304": "=",
+    "\u0306": "u",
+    "\u0307": ".",
+    "\u0308": '"',
+    "\u030a": "r",
+    "\u030b": "H",
+    "\u030c": "v",
+    "\u0323": "d",
+    "\u0327": "c",
+    "\u0331": "b",
+}
+"""Commands of accents, by the mark that follows its letter."""
+SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹"
+LIGATURES = frozenset({"--", "''", "``", "?`", "!`", ",,"})
+"""Pairs that the fonts would set as another character."""
 
 
 def latex(board: Leaderboard) -> str:
@@ -63,9 +99,13 @@ def latex(board: Leaderboard) -> str:
 def escape(text: str) -> str:
     """Return text as pdflatex must read it to print it.
 
-    A letter that its fonts lack loses its accent, or becomes a question mark.
+    Letters keep their accents; one that its fonts lack is printed as its number.
     """
-    return "".join(_character(character) for character in text).replace("--", "-{}-")
+    pairs = zip(f" {text}", text, strict=False)
+    return "".join(
+        ("{}" if before + character in LIGATURES else "") + _character(character)
+        for before, character in pairs
+    )
 
 
 def _character(character: str) -> str:
@@ -73,8 +113,14 @@ def _character(character: str) -> str:
         return ESCAPES[character]
     if character.isascii():
         return character if character.isprintable() else " "
-    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    return "".join(ESCAPES.get(letter, letter) for letter in plain) or "?"
+    letter, *marks = list(unicodedata.normalize("NFD", character))
+    if marks and letter.isascii() and letter.isalpha() and all(mark in ACCENTS for mark in marks):
+        for mark in marks:
+            letter = rf"\{ACCENTS[mark]}{{{letter}}}"
+        return letter
+    if character in SUPERSCRIPTS:
+        return f"$^{SUPERSCRIPTS.index(character)}$"
+    return words.number(character).replace("\\", ESCAPES["\\"])
 
 
 def _width(board: Leaderboard, column: Column) -> int:

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Sequence
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,8 @@ NARROWEST = 40
 BOUND = "\N{NO-BREAK SPACE}"
 STAR = "*"
 """Mark of the best where there is no colour."""
+WORD = 24
+"""Columns of the widest word of a header; a longer one is broken."""
 
 
 def terminal(board: Leaderboard, *, width: int | None = None, colour: bool | None = None) -> str:
@@ -63,14 +66,15 @@ def terminal(board: Leaderboard, *, width: int | None = None, colour: bool | Non
 
 def _name_width(board: Leaderboard, width: int) -> int:
     """Width of the column of names; names longer than a third of the terminal are folded."""
-    longest = max((len(label(board, row)) for row in board.rows), default=6)
+    longest = max((cell_len(label(board, row)) for row in board.rows), default=6)
     return min(longest + 2, max(width // 3, 16))
 
 
 def _column_width(board: Leaderboard, column: Column) -> int:
     """Width of the widest number or word of the header, which wraps as a number may not."""
-    texts = [values(row, [column])[0] for row in board.rows]
-    return max(len(text) for text in (*texts, *_bound(header(board, column)).split(" ")))
+    numbers = (cell_len(values(row, [column])[0]) for row in board.rows)
+    words = _bound(header(board, column)).split(" ")
+    return max(*numbers, *(min(cell_len(word), WORD) for word in words), 0)
 
 
 def _bound(title: str) -> str:

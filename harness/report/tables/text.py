@@ -41,8 +41,14 @@ def header(board: Leaderboard, column: Column) -> str:
     return f"{column.title}{unit}{ARROWS[column.direction]}{_marks(board.column_marks(column))}"
 
 
-def label(board: Leaderboard, row: Row) -> str:
-    """Return a row's label: name, number of seeds (with numbers, of all), status, footnotes."""
+def label(board: Leaderboard, row: Row, escape: Callable[[str], str] = str) -> str:
+    """Return a row's label: name, number of seeds (with numbers, of all), status, footnotes.
+
+    Args:
+        board: The leaderboard.
+        row: One of its rows.
+        escape: Function that escapes the name for the format.
+    """
     facts = []
     if len(row.seeds) > 1:
         of_all = f" of {len(row.seeds)}" if row.status == "partial" else ""
@@ -50,7 +56,7 @@ def label(board: Leaderboard, row: Row) -> str:
     if row.status != "ok":
         facts.append(row.status)
     known = f" ({', '.join(facts)})" if facts else ""
-    return f"{row.name}{known}{_marks(board.row_marks(row))}"
+    return f"{escape(row.name)}{known}{_marks(board.row_marks(row))}"
 
 
 def values(row: Row, columns: Sequence[Column]) -> list[str]:

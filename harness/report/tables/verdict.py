@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -15,7 +15,10 @@ from rich.text import Text
 from harness.errors import unknown
 from harness.intervals import REACH
 from harness.judge.verdict import Verdict, Verdicts
+from harness.report.tables.full_csv import text_cell
+from harness.report.tables.markdown import escape
 from harness.report.tables.text import MINUS, MISSING
+from harness.words import told
 
 VERDICT_FORMATS = ("terminal", "md", "csv")
 """Formats that verdicts can be printed in."""
@@ -43,13 +46,19 @@ def verdict_table(verdicts: Verdicts, format: str, *, width: int | None = None) 
         raise unknown("format", format, VERDICT_FORMATS)
     if format == "csv":
         return _csv(verdicts)
-    rows = [_cells(verdict) for verdict in verdicts.verdicts]
+    words = _in_markdown if format == "md" else told
+    rows = [_cells(verdict, words) for verdict in verdicts.verdicts]
     body = _terminal(rows, width) if format == "terminal" else _markdown(rows)
     notes = "\n".join(f"{bullet}{note}" for bullet, note in _notes(verdicts, format))
-    return f"{verdicts.summary()}.\n\n{body}\n{notes}\n"
+    return f"{words(verdicts.summary())}.\n\n{body}\n{notes}\n"
 
 
-def _cells(verdict: Verdict) -> tuple[str, ...]:
+def _in_markdown(text: str) -> str:
+    return escape(told(text))
+
+
+def _cells(verdict: Verdict, words: Callable[[str], str]) -> tuple[str, ...]:
+    """The cells of a line: all but the reason are the paper's words, or numbers."""
     column = verdict.column
     digits = max(-int(verdict.printed.as_tuple().exponent), 0)
     exact = verdict.error == 0
@@ -61,7 +70,7 @@ def _cells(verdict: Verdict) -> tuple[str, ...]:
         _number(verdict.ours, digits),
         _number(verdict.difference, digits, signed=True),
         MISSING if verdict.ours is None or exact else f"{REACH * verdict.error:.{digits}f}",
-        f"{verdict.outcome} ({verdict.why})" if verdict.why else verdict.outcome,
+        f"{verdict.outcome} ({words(verdict.why)})" if verdict.why else verdict.outcome,
     )
 
 
@@ -115,10 +124,7 @@ def _terminal(rows: Sequence[Sequence[str]], width: int | None) -> str:
 
 def _markdown(rows: Sequence[Sequence[str]]) -> str:
     lines = [HEADER, tuple("---:" if name in _RIGHT else "---" for name in HEADER), *rows]
-    return (
-        "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
-        + "\n"
-    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def _csv(verdicts: Verdicts) -> str:
@@ -129,17 +135,22 @@ def _csv(verdicts: Verdicts) -> str:
         column = verdict.column
         writer.writerow(
             (
-                *(verdicts.suite, verdicts.table.key, verdict.model, verdict.method, verdict.row),
-                *(column.name, column.metric, column.unit or "", verdict.relation),
+                *map(_text, (verdicts.suite, verdicts.table.key, verdict.model)),
+                *map(_text, (verdict.method, verdict.row, column.name, column.metric)),
+                *(column.unit or "", verdict.relation),
                 *(verdict.printed, verdict.corrected, _exact(verdict.ours)),
                 *(
                     _exact(None if verdict.ours is None else verdict.error),
                     _exact(verdict.difference),
                 ),
-                *(verdict.outcome, verdict.why, " ".join(verdict.cells)),
+                *(verdict.outcome, _text(verdict.why), _text(" ".join(verdict.cells))),
             )
         )
     return out.getvalue()
+
+
+def _text(text: str) -> str:
+    return text_cell(told(text))
 
 
 def _exact(value: float | None) -> str:

@@ -141,8 +141,10 @@ def run_dry(model: MoEModel, step: CellStep) -> None:
 
 def run_step(
     model: MoEModel, step: CellStep, places: Places, told: Ticks | None = None
-) -> tuple[StepReport, CalibrationInfo]:
+) -> tuple[StepReport, CalibrationInfo | None]:
     """Carry a step out on an open model; return its report, and what it was calibrated on.
+
+    A method that looks at no token gets none: neither data nor a tokenizer is asked for.
 
     Args:
         model: The model.
@@ -151,21 +153,26 @@ def run_step(
         told: Told how many blocks an edit has reached.
     """
     from harness.calibration.cache import keep_tokens
+    from harness.calibration.tokens import Tokens
     from harness.calibration.walk import Calibration
     from harness.method import registry
     from harness.method.recipe import BoundStep, compress
 
     method = registry.build(step.method, dict(step.options))
-    tokens = draw(step, model, places.data_root)
-    keep_tokens(tokens, places.cache)
     form = step.calibration
-    calibration = Calibration(tokens, batch_size=form.batch_size, cache=places.cache)
     blocks = 1 + max(block.index for block in model.blocks)
 
     def on_block(block: int) -> None:
         if told is not None:
             told(block + 1, blocks)
 
+    if not method.calibrated:
+        none = Calibration(Tokens.empty(form.length or 1), batch_size=form.batch_size)
+        [report] = compress(model, [BoundStep(method, none)], on_block)
+        return report, None
+    tokens = draw(step, model, places.data_root)
+    keep_tokens(tokens, places.cache)
+    calibration = Calibration(tokens, batch_size=form.batch_size, cache=places.cache)
     [report] = compress(model, [BoundStep(method, calibration)], on_block)
     counts = {block: routed.count.tolist() for block, routed in calibration.coverage.items()}
     info = CalibrationInfo(
@@ -181,14 +188,15 @@ def run_step(
 
 
 def draw(step: CellStep, model: MoEModel, data_root: Path | None) -> Tokens:
-    """Draw the calibration tokens of a step with the model's tokenizer."""
-    from harness.calibration.corpora.draw import tokens
+    """Draw the calibration tokens of a step, with the model's tokenizer where they are text."""
+    from harness.calibration.corpora.draw import reads_text, tokens
     from harness.data import DataRoot
 
     form = step.calibration
     return tokens(
         form.ref,
-        model.tokenizer,
+        model.tokenizer if reads_text(form.ref, form.sequences) else None,
+        vocabulary=int(model.config.vocab_size),
         sequences=form.sequences,
         length=form.length,
         seed=form.seed,

@@ -1,0 +1,123 @@
+"""Names that people would rather not have in a table: one list, for every format."""
+
+from __future__ import annotations
+
+ESC, BEL, C1 = "\x1b", "\a", "\x9b"
+
+NAMES = (
+    # Escape sequences: colour, title, clear, cursor, alternate screen, links, in C1, cut off.
+    f"{ESC}[31mred",
+    f"{ESC}]0;title{BEL}",
+    f"{ESC}[2J{ESC}[H",
+    f"up{ESC}[10A{ESC}[?1049h{ESC}[?25l",
+    f"{ESC}]8;;http://evil.example{ESC}\\link{ESC}]8;;{ESC}\\",
+    f"{C1}31mred",
+    f"cut{ESC}[",
+    f"{ESC}Pq#0;2;0;0;0{ESC}\\",
+    # Lines and cursors.
+    "over\rwritten",
+    "two\nlines",
+    "two\r\nlines",
+    "back\b\b\b\bspace",
+    "tab\ttab",
+    "bell\a\v\f",
+    "null\0",
+    "next\x85line",
+    "line\u2028paragraph\u2029",
+    "delete\x7f",
+    # Order, and nothing.
+    "right\u202eto\u202cleft",
+    "isolate\u2066\u2069",
+    "zero\u200bwidth\u200d\ufeff",
+    "soft\xadhyphen",
+    "no\xa0break",
+    "hangul\u3164filler",
+    "variation\ufe0f",
+    "tag\U000e0041",
+    "  blanks  inside  ",
+    "e\u0301 apart",
+    "\u0301mark first",
+    "z" + "\u0335" * 40,
+    # Markdown and HTML.
+    "[link](http://evil.example)",
+    "![image](http://evil.example/x.png)",
+    "[link][1]",
+    "[1]: http://evil.example",
+    "<http://evil.example>",
+    "http://evil.example/path",
+    "https://evil.example",
+    "www.evil.example",
+    "me@evil.example",
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "&lt;b&gt; &amp;",
+    "a | b | c",
+    r"a \| b",
+    "a \\",
+    "`code` ``",
+    "**bold** _it_ __b__ ~~gone~~",
+    "# heading",
+    "- item",
+    "1. item",
+    "> quote",
+    "---",
+    "$x^2$ $$y$$",
+    # Spreadsheets.
+    '=HYPERLINK("http://evil.example","x")',
+    "+1+cmd|' /C calc'!A0",
+    "-2+3",
+    "@SUM(1)",
+    "\t=1",
+    "\r=1",
+    "'=1",
+    "\uff1d1",
+    'quote " comma ,',
+    "-5",
+    # LaTeX.
+    r"\input{/etc/passwd}",
+    r"\end{tabular}",
+    r"\write18{rm}",
+    "50 % & #1 ~ ^^5c _ {",
+    "}",
+    "[star]*",
+    "-- --- ?` !` `` ''",
+    r"^^M \\",
+    # Rich and typer.
+    "[bold]x[/]",
+    "[/]",
+    ":warning: :x:",
+    # Figures.
+    "$\\frac{1}{",
+    "_hidden",
+    "-->]]><!--",
+    # Escapes that were there before.
+    r"\x1b[31mred",
+    r"\u202e",
+    r"\x5cx1b",
+    # Other scripts, wide and narrow.
+    "专家剪枝",
+    "日本語",
+    "café",
+    "naïve Ångström",
+    "Ørsted æ ß",
+    "emoji 🙂",
+    "Việt Nam",
+    "עברית",
+    # Length.
+    "n" * 10_000,
+    "n" * 9_999 + "m",
+    "\x1b" * 3000,
+)
+"""All distinct."""
+PLAIN = (
+    "eep 4 of 8",
+    "eep 6 of 8 + wanda 2:4",
+    "reference/mixtral",
+    "mistralai/Mixtral-8x7B-v0.1",
+    "my_moe & sons",
+    "MoE-I² (25 %), K = 3",
+    "path/to/file.py:Class",
+    "C:\\new",
+    "café 专家",
+)
+"""Names that every format shows as they are."""
