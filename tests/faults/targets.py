@@ -126,7 +126,7 @@ TARGETS = (
     Target(
         "configuration",
         "base",
-        ("config.json", "generation_config.json"),
+        ("config.json", "generation_config.json", "README.md"),
         ("evaluate", "compress", "dry run", "run"),
         (*_ANY, *_VALUES),
         sealed=False,

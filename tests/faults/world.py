@@ -159,6 +159,7 @@ def _checkpoint(folder: Path) -> None:
     save_checkpoint(folder)
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
+    (folder / "README.md").write_text("---\nlicense: mit\nlanguage: en\n---\n\n# Tiny\n")
     names = sorted(tensors)
     halves = (names[: len(names) // 2], names[len(names) // 2 :])
     where: dict[str, str] = {}

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from harness.disk.reading import BadFile, parse_yaml, read_text
 from harness.model.view import MoEModel
 
 CARD = "README.md"
@@ -50,13 +51,11 @@ def write_card(model: MoEModel, folder: Path) -> None:
 
 def _about(card: Path) -> Mapping[str, Any]:
     """The fields that hold on, of a card's front matter; none where it cannot be read."""
-    text = card.read_text(encoding="utf-8-sig", errors="replace").replace("\r\n", "\n")
-    if not text.startswith(_FENCE):
-        return {}
-    front, fence, _ = text.removeprefix(_FENCE).partition(f"\n{_FENCE}")
     try:
-        fields = yaml.safe_load(front) if fence else None
-    except (yaml.YAMLError, ValueError, RecursionError):
+        text = read_text(card).replace("\r\n", "\n")
+        front, fence, _ = text.removeprefix(_FENCE).partition(f"\n{_FENCE}")
+        fields = parse_yaml(front, str(card)) if fence and text.startswith(_FENCE) else None
+    except BadFile:
         return {}
     if not isinstance(fields, dict):
         return {}
