@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.disk.reading import BadFile, read_object
 from harness.errors import UserError, first_line
 from harness.model.names import folder_of
 
@@ -51,7 +53,20 @@ def load_tokenizer(source: str | Path | None, ref: str) -> PreTrainedTokenizerBa
     except UserError:
         raise
     except Exception as error:  # tokenizers raises a plain Exception for a corrupt file
-        raise UserError(f"the tokenizer of {ref} cannot be read: {first_line(error)}.") from error
+        raise _unreadable(source, ref, error) from error
+
+
+def _unreadable(source: str | Path, ref: str, error: Exception) -> UserError:
+    """The sentence on a tokenizer that cannot be read: on the file that is no JSON, if one is."""
+    for name in _JSON_FILES if isinstance(source, Path) else ():
+        path = Path(source, name)
+        try:
+            if os.path.lexists(path):
+                read_object(path)
+        except BadFile as fault:
+            return fault
+    reason = f"the tokenizer of {ref} cannot be read: {first_line(error)}"
+    return UserError(f"{reason}; copy its files again (tokenizer.json and those beside it).")
 
 
 def check_fits(tokenizer: PreTrainedTokenizerBase, rows: int, ref: str) -> None:
@@ -142,4 +157,8 @@ def _loses_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
     return backend is not None and byte_level and "ByteLevel" not in str(backend.pre_tokenizer)
 
 
+_JSON_FILES = (
+    *("tokenizer_config.json", "tokenizer.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.json", "config.json"),
+)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -207,7 +208,7 @@ def _lines(path: Path) -> Iterator[Line]:
     Raises:
         Damaged: it cannot be unpacked.
     """
-    if not path.exists():
+    if not os.path.lexists(path):  # a link that leads nowhere is damage
         return
     lines = unpacked_lines(path, AGAIN)
     if not lines:

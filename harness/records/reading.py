@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def unpacked_lines(path: Path, remedy: str = AGAIN) -> list[bytes]:
     Raises:
         Damaged: it cannot be unpacked to its end.
     """
-    if not path.exists():
+    if not os.path.lexists(path):
         return []
     try:
         return reading.unpacked(reading.read_bytes(path), str(path)).splitlines()

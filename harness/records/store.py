@@ -242,7 +242,7 @@ class Store:
             UserError: there was none, or its file is damaged.
         """
         path = self.folder / "cells.json"
-        if not path.exists():
+        if not os.path.lexists(path):
             raise self.empty()
         values, right = unsealed(read_object(path, _REWRITE))
         if right is False:

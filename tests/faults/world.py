@@ -138,7 +138,7 @@ class World:
         for name in ("archived", "before"):
             shutil.copytree("results", name)
         _made("archive", "tiny", "--results", "archived")
-        _made("gate", "tiny", "--results", "archived", "--baseline", "before/tiny")
+        _made("run", "suite/tiny.toml", "--data-root", "data", "--results", "archived")
         recipe = ("--recipe", "suite/recipe.toml")
         _made("compress", "--model", "base", *recipe, "--out", "artifact")
         Path("tokens").mkdir()

@@ -112,6 +112,13 @@ def test_a_sentencepiece_model_alone_is_read_as_sentencepiece_does_or_refused(
             load_tokenizer(sentencepiece_alone, "mine")
 
 
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_of_a_tokenizer_that_is_no_json_the_file_is_named(name: str, base: Path) -> None:
+    (base / name).write_text((base / name).read_text()[:40])
+    with pytest.raises(UserError, match=f"{name}: it is not JSON, or is cut short"):
+        load_tokenizer(base, "base")
+
+
 def test_a_tokenizer_that_fits_is_taken(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check: Callable[..., None] = tokenizers.check_fits
     words = open_model(str(base)).tokenizer

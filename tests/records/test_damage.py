@@ -200,3 +200,16 @@ def test_a_record_of_the_first_format_is_held_to_the_ranges(
     path.write_text(json.dumps(edited({**values, "format": 1}, *EDITS[edit])))
     with pytest.raises(Damaged, match=f"{path.name}: damaged"):
         Store(folder).read(path.stem)
+
+
+def test_links_that_lead_nowhere_are_damage_and_not_absence(archived: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(archived, folder)
+    (folder / "records.jsonl.gz").unlink()
+    (folder / "records.jsonl.gz").symlink_to("nowhere")
+    [damage] = Store(folder).damage()
+    assert str(folder / "records.jsonl.gz") in str(damage)
+    (folder / "cells.json").unlink()
+    (folder / "cells.json").symlink_to("cells.json")
+    with pytest.raises(UserError, match=r"cells\.json: damaged"):
+        Store(folder).plan()
