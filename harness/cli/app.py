@@ -107,7 +107,7 @@ def misuse(error: Any) -> str:
         case "NoSuchOption":
             name = error.option_name
             return f"{verb} has no option {quoted(name)}.{nearest(name, known)} See {verb} --help."
-        case "MissingParameter":
+        case "MissingParameter" if parameter is not None:
             named = parameter.opts[0] if parameter.opts[0].startswith("-") else parameter.metavar
             return f"{verb} needs {named}. See {verb} --help."
         case "BadOptionUsage":

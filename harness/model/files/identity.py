@@ -130,6 +130,11 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
             here or ref, trust_remote_code=False, local_files_only=here is not None
         )
     except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        if here is None and isinstance(error, OSError):
+            raise UserError(
+                f"{ref}: no folder here, not in the hub's cache, and the hub did not give it (no "
+                "network, no such model, or one that needs a login)."
+            ) from error
         raise UserError(
             f"the configuration of {ref} cannot be read: {first_line(error)}."
         ) from error

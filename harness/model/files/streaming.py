@@ -110,4 +110,6 @@ def _downloaded(ref: str) -> Path:
     try:
         return Path(snapshot_download(ref, allow_patterns=["*.json", "*.safetensors"]))
     except (OSError, ValueError) as error:
-        raise UserError(f"{ref} cannot be downloaded: {error}.") from error
+        raise UserError(
+            f"{ref}: it is not whole in the hub's cache, and the hub did not give it."
+        ) from error
