@@ -85,8 +85,8 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
                 return
         if not isinstance(item, (Edit, Note)):
             raise UserError(
-                f"method {method.name!r} yields {type(item).__name__}, which is neither an edit nor "
-                "a note."
+                f"method {method.name!r} yields {type(item).__name__}, which is neither an edit "
+                "nor a note."
             )
         yield item
 
