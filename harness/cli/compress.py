@@ -61,7 +61,8 @@ def compress(
         int, typer.Option(min=1, help="Calibration sequences per forward pass.")
     ] = 8,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the method and of the calibration draw.")
+        int,
+        typer.Option(min=0, max=2**32 - 1, help="Seed of the method and of the calibration draw."),
     ] = 0,
     dtype: DType = "float32",
     data_root: DataRoot = None,
@@ -126,7 +127,7 @@ def from_options(method: str, settings: Sequence[str], form: CalibrationForm) ->
         options[name] = value
     for name in options.keys() & fields.keys():
         options[name] = as_list(options[name], fields[name].annotation)
-    registry.build(method, options, where="--set")
+    registry.build(method, options, where="--set", strict=True)
     if form.ref not in CORPORA and not calibration_file(form.ref):
         raise unknown("calibration", form.ref, CORPORA, where="--calibration")
     return Step(method, options, form)

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.data.files import Example, read
 from harness.data.layout import Layout
-from harness.errors import UserError, first_line, nearest
+from harness.errors import UserError, nearest
 
 
 class DataRoot:
@@ -142,8 +142,8 @@ def hub_errors(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"cannot read {what} from the hub ({first_line(error)}); name a data root that holds "
-            "it instead."
+            f"cannot read {what} from the hub ({type(error).__name__}); name a data root that "
+            "holds it instead."
         ) from error
 
 

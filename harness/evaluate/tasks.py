@@ -100,7 +100,14 @@ def _evaluate(
     tasks, rows = loaded["tasks"], _rows(name, loaded)
     _refuse_unsafe(name, tasks)
     guessing = {row: kept.guess(_docs(members, limit)) for row, members in rows.items()}
-    results = evaluate(model, loaded, limit=limit, bootstrap_iters=BOOTSTRAP)
+    _check_shots(tasks)
+    try:
+        results = evaluate(model, loaded, limit=limit, bootstrap_iters=BOOTSTRAP)
+    except OverflowError:
+        raise UserError(
+            f"{name}: a perplexity is too large for a number; the model overflows in its dtype or "
+            "has broken weights."
+        ) from None
     if model.truncated > truncated:
         count = model.truncated - truncated
         _log.warning("%s: %d requests cut to the model's %d tokens", name, count, model.max_length)
@@ -112,6 +119,20 @@ def _evaluate(
         row: kept.task_result(row, results, members, guessing=guessing[row], seconds=seconds)
         for row, members in rows.items()
     }, items
+
+
+def _check_shots(tasks: Mapping[str, Task]) -> None:
+    """Raise a UserError for a task that has fewer examples than shots; lm-eval draws as it goes."""
+    for name, task in tasks.items():
+        shots = int(task.get_config("num_fewshot") or 0)
+        sampler = getattr(task, "sampler", None)
+        docs = getattr(sampler, "fewshot_indices", None) or getattr(sampler, "df", None)
+        if not shots or not docs:
+            continue
+        own = task.config.fewshot_split in (task.config.test_split, task.config.validation_split)
+        there = len(docs) - own  # an item is never its own example
+        if shots > there:
+            raise UserError(f"{name}: {shots} shots, and it has {there} examples; ask for fewer.")
 
 
 def _rows(name: str, loaded: Mapping[str, Any]) -> dict[str, list[Task]]:

@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
     from harness.calibration.walk import Calibration
@@ -50,7 +50,7 @@ class Method(BaseModel, ABC):
     calibrated: ClassVar[bool] = True
     """False for a method that looks at no token: it is then given none, and no data is read."""
 
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of all random draws; the cell's own unless the suite pins it."""
 
     def options(self) -> dict[str, Any]:

@@ -111,8 +111,8 @@ def _items(method: Method, model: MoEModel, calibration: Calibration) -> Iterato
                 raise
         if not isinstance(item, (Edit, Note)):
             raise UserError(
-                f"method {method.name!r} yields a {type(item).__name__}; it should yield edits "
-                "and notes."
+                f"method {method.name!r} yields {type(item).__name__}, which is neither an edit "
+                "nor a note."
             )
         yield item
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -67,8 +68,16 @@ def method(name: str, *, where: str = "") -> type[Method]:
     return _checked(_loaded(name, where), name, where)
 
 
-def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
+def build(
+    name: str, options: Mapping[str, Any], *, where: str = "", strict: bool = False
+) -> Method:
     """Return a method with its options.
+
+    Args:
+        name: The method.
+        options: Its options.
+        where: File and line, or option, with which a sentence begins.
+        strict: Take no value of another type, as `true` for 1.
 
     Raises:
         UserError: unknown method or option (the nearest is named), wrong type or range.
@@ -79,7 +88,11 @@ def build(name: str, options: Mapping[str, Any], *, where: str = "") -> Method:
         check_option(kind, name, option, where=where)
     try:
         with theirs(f"{prefix}method {name!r} cannot be made"):
-            built = kind(**options)
+            if strict:
+                text = json.dumps(dict(options), default=str)
+                built = kind.model_validate_json(text, strict=True)
+            else:
+                built = kind(**options)
     except ValidationError as error:
         fault = first_fault(error, kind, noun="option")
         raise UserError(f"{prefix}method {name!r}: {fault.text}.") from None

@@ -13,6 +13,7 @@ from harness.plan.find import calibration_file
 from harness.plan.forms import CalibrationForm
 from harness.plan.suite import Step, Suite
 from harness.plan.today import Today
+from harness.records.protocol import LARGEST_SEED
 
 
 def cells(
@@ -115,7 +116,7 @@ def _resolve_calibration(form: CalibrationForm, seed: int) -> CalibrationForm:
     own = corpus.seed if corpus else 0
     gaps: dict[str, Any] = {}
     if form.seed is None:
-        gaps["seed"] = own + seed
+        gaps["seed"] = (own + seed) % (LARGEST_SEED + 1)
     if corpus and form.sequences is None:
         gaps["sequences"] = corpus.sequences
     if corpus and form.length is None:

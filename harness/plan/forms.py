@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.records.protocol import Protocol
+from harness.records.protocol import LARGEST_SEED, Protocol, Seed
 
 Weights = Literal["stored", "random"]
 """Origin of the weights of a suite's models: their files, or a random draw on the device."""
@@ -23,6 +23,10 @@ STAND_IN: Mapping[str, Any] = {
 threads do not help models this small."""
 
 
+_MOST = 2**31 - 1
+"""The largest count that any library here takes."""
+
+
 class Form(BaseModel):
     """A table of a suite's file; unknown keys are refused."""
 
@@ -34,13 +38,13 @@ class CalibrationForm(Form):
 
     ref: str = "reference"
     """A corpus, or a file of tokens; see `moebench list calibrations`."""
-    sequences: int | None = Field(default=None, ge=0)
+    sequences: int | None = Field(default=None, ge=0, le=_MOST)
     """Number of sequences; None for the corpus's own, 0 for methods that use no statistics."""
-    length: int | None = Field(default=None, ge=1)
+    length: int | None = Field(default=None, ge=1, le=_MOST)
     """Tokens per sequence; None for the corpus's own number."""
-    batch_size: int = Field(default=8, ge=1)
+    batch_size: int = Field(default=8, ge=1, le=_MOST)
     """Sequences per forward pass."""
-    seed: int | None = Field(default=None, ge=0)
+    seed: int | None = Field(default=None, ge=0, le=LARGEST_SEED)
     """Seed of the draw of sequences. None for the corpus's own seed plus the cell's, so that a cell
     of seed 0 draws what the corpus's authors drew."""
 
@@ -70,9 +74,10 @@ class StandInForm(Form):
 class RecipeForm(Form):
     """A recipe of a suite."""
 
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, max_length=200)
+    """Label of the row in every table and figure."""
     steps: tuple[dict[str, Any], ...] = Field(min_length=1)
-    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1)
     families: tuple[str, ...] | None = Field(default=None, min_length=1)
     published: str | dict[str, str | float] | None = None
 
@@ -87,11 +92,11 @@ class RecipeFileForm(Form):
 class SuiteForm(Form):
     """A suite's file."""
 
-    title: str = ""
+    title: str = Field(default="", max_length=500)
     models: tuple[str, ...] = Field(min_length=1)
     weights: Weights = "stored"
     made_by: str = ""
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     protocol: Protocol = Protocol()
     calibration: CalibrationForm = CalibrationForm()
     recipes: tuple[RecipeForm, ...] = ()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import subprocess
 import sys
@@ -254,6 +255,27 @@ def test_text_generated_from_logits_that_are_not_finite_is_an_error(
         broken.lm_head.weight.fill_(float("nan"))
     with finite_logits(broken), pytest.raises(UserError, match="logits are not finite while"):
         broken.generate(ids, **options)
+
+
+def test_more_shots_than_examples_are_refused_with_their_number(
+    mixtral: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, root: Path
+) -> None:
+    with pytest.raises(UserError, match=r"boolq: 100 shots, and it has \d+ examples"):
+        evaluate_tasks(mixtral, tokenizer, ("boolq",), data=DataRoot(root), shots=100, limit=5)
+
+
+def test_a_perplexity_beyond_all_numbers_is_a_sentence(
+    mixtral: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def overflow(*_: object, **__: object) -> None:
+        math.exp(1e6)
+
+    monkeypatch.setattr("lm_eval.evaluator.evaluate", overflow)
+    with pytest.raises(UserError, match="boolq: a perplexity is too large for a number"):
+        evaluate_tasks(mixtral, tokenizer, ("boolq",), data=DataRoot(root))
 
 
 def _bare(tokenizer: PreTrainedTokenizerFast, **tokens: str) -> PreTrainedTokenizerFast:

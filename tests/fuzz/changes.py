@@ -119,15 +119,15 @@ def other_values(draw: st.DrawFn, value: Any) -> Any:
             case 2:
                 value = _set(value, where, {"a": old})
             case 3 if isinstance(old, dict):
-                value = _set(value, where, Twice(old))
+                value = _set(value, where, Twice(copy.deepcopy(old)))
             case 4 if isinstance(old, dict):
-                old[draw(st.sampled_from(KEYS))] = draw(st.sampled_from(ODD))
+                old[draw(st.sampled_from(KEYS))] = copy.deepcopy(draw(st.sampled_from(ODD)))
             case 5 if isinstance(old, list):
-                old.extend(old * draw(st.sampled_from((1, 50))))
+                old.extend(copy.deepcopy(old) * draw(st.sampled_from((1, 50))))
             case 6 if isinstance(old, (int, float)):
                 value = _set(value, where, str(old))
             case _:
-                value = _set(value, where, draw(st.sampled_from(ODD)))
+                value = _set(value, where, copy.deepcopy(draw(st.sampled_from(ODD))))
     return value
 
 

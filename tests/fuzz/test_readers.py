@@ -69,7 +69,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("kind", READERS)
 def test_a_changed_file_is_a_value_or_a_sentence(kind: str, tmp_path: Path) -> None:
-    drive(READERS[kind], tmp_path, READERS[kind].examples)
+    drive(READERS[kind], tmp_path, 3 * READERS[kind].examples)
 
 
 @pytest.mark.skipif(not MINUTES, reason="MOEBENCH_FUZZ_MINUTES says for how long; by hand")

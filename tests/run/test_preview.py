@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import UserError
 from harness.plan.cells import cells
 from harness.plan.find import installed
 from harness.plan.suite import Suite
@@ -142,3 +143,65 @@ def test_no_recipe_of_a_paper_is_refused(name: str, no_network: None, tmp_path: 
     lines = list(preview(table, tmp_path))
     assert len(lines) == len(cells(table, offline=True)) > 1
     assert [line for line in lines if " refuses: " in line] == []
+
+
+OWN = """
+import sys
+
+from harness.method import Method
+
+
+class Own(Method):
+    name = "own"
+    reference = "none"
+
+
+class Raises(Own):
+    def compress(self, model, calibration):
+        yield from ()
+        raise IndexError("no such thing")
+
+
+class Exits(Own):
+    def compress(self, model, calibration):
+        yield from ()
+        sys.exit(1)
+
+
+class Three(Own):
+    def compress(self, model, calibration):
+        yield 3
+
+
+class Empty(Own):
+    def compress(self, model, calibration):
+        pass
+"""
+FAULTS = {
+    "Raises": "fails: IndexError: no such thing (line 15).",
+    "Exits": "fails: SystemExit: 1 (line 21).",
+    "Three": "fails: method 'own' yields int, which is neither an edit nor a note.",
+    "Empty": "fails: method 'own': its 'compress' yields nothing; it should be a generator",
+}
+
+
+def test_a_method_that_fails_is_a_line_and_the_others_go_on(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN)
+    rows = "".join(
+        f'[[recipes]]\nname = "{kind}"\nsteps = [{{method = "{tmp_path}/own.py:{kind}"}}]\n'
+        for kind in FAULTS
+    )
+    (tmp_path / "mine.toml").write_text(f'models = ["reference/mixtral"]\n{rows}')
+    _, *lines = preview(Suite.load(tmp_path / "mine.toml"), tmp_path)
+    for line, fault in zip(lines, FAULTS.values(), strict=True):
+        assert fault in line
+
+
+@pytest.mark.parametrize("statement", ["import sys; sys.exit(3)", "raise BaseException", "1 / 0"])
+def test_a_method_file_that_ends_the_process_is_a_sentence(tmp_path: Path, statement: str) -> None:
+    (tmp_path / "own.py").write_text(statement)
+    step = f'steps = [{{method = "{tmp_path}/own.py:Own"}}]'
+    text = f'models = ["reference/mixtral"]\n[[recipes]]\nname = "x"\n{step}\n'
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UserError, match=r"mine\.toml:4: method file .* cannot be imported: .*line"):
+        list(preview(Suite.load(tmp_path / "mine.toml"), tmp_path))

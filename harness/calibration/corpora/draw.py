@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.calibration.corpora import text_files as local
 from harness.calibration.corpora.catalogue import CORPORA, Corpus
 from harness.data.files import READABLE, placed, read, suffix
-from harness.errors import UserError, first_line, unknown
+from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -139,7 +139,7 @@ def _fetched(hub_id: str, file: str) -> Path:
         return Path(hf_hub_download(hub_id, file, repo_type="dataset"))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"{file} of {hub_id} could not be fetched from the hub ({first_line(error)}); "
+            f"{file} of {hub_id} could not be fetched from the hub ({type(error).__name__}); "
             f"name a data root that has {hub_id}/{file} instead."
         ) from None
 

@@ -108,7 +108,6 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
         UserError: it is missing, corrupt, of an unknown family or cannot be fetched, or the weights
             are not all that transformers would load, or not where they usually are.
     """
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     from harness.model.families import deepseek
@@ -132,7 +131,12 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
         config = AutoConfig.from_pretrained(
             here or ref, trust_remote_code=False, local_files_only=here is not None
         )
-    except (OSError, ValueError, KeyError, TypeError, StrictDataclassError) as error:
+    except Exception as error:  # whatever transformers does with values that it does not expect
+        if here is None and isinstance(error, OSError):
+            raise UserError(
+                f"{ref}: no folder here, not in the hub's cache, and the hub did not give it (no "
+                "network, no such model, or one that needs a login)."
+            ) from error
         raise UserError(f"the configuration of {ref} cannot be read: {_reason(error)}.") from error
     _refuse_other_weights(config, ref, quantized=quantized)
     where = f"the configuration of {ref}" if folder is None else str(folder / "config.json")

@@ -116,4 +116,6 @@ def _downloaded(ref: str) -> Path:
         patterns = ["*.json", "*.safetensors", *WANTED]
         return Path(snapshot_download(ref, allow_patterns=patterns))
     except (OSError, ValueError) as error:
-        raise UserError(f"{ref} cannot be downloaded: {error}.") from error
+        raise UserError(
+            f"{ref}: it is not whole in the hub's cache, and the hub did not give it."
+        ) from error

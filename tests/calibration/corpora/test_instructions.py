@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 from pathlib import Path
@@ -237,3 +238,21 @@ def test_shipped_instructions() -> None:
     assert ours.answers.sum(1).min() >= 1
     assert not (ours.input_ids == shipped.unk_token_id).any()
     assert not (ours.input_ids == shipped.eos_token_id).any()
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{% for m in messages",
+        "{{ raise_exception('no system turn') }}",
+        "{{ 1 / 0 }}",
+    ],
+)
+def test_a_chat_template_that_cannot_be_rendered_is_a_sentence(
+    tokenizer: PreTrainedTokenizerFast, template: str
+) -> None:
+    chatty = copy.deepcopy(tokenizer)
+    chatty.chat_template = template
+    with pytest.raises(UserError, match=r"^the chat template of .* cannot be used \(\w+: .*\); me"):
+        reap([Instruction("a", "", "b")], chatty, Draw(1, 32, 0))
