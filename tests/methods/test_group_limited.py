@@ -145,7 +145,7 @@ def test_what_cannot_be_even_is_refused_and_the_advice_works(
 
 
 def test_top_k_needs_enough_in_the_groups_it_comes_from(calibration: Calibrate) -> None:
-    """Five experts a token from two groups of three: a group cannot lose one."""
+    """Four experts a token from two groups: two of each group must stay."""
     with pytest.raises(Refused, match=r"its 4 experts: .* set keep = 8 or keep = 12\."):
         run(grouped(top_k=4), calibration(), "reap", {"keep": 4})
 
