@@ -215,7 +215,6 @@ def test_evaluation_is_quiet_and_tells_its_progress(
     assert caplog.records == []
     assert (told[0], told[-1]) == (("hellaswag", 0, 40), ("hellaswag", 40, 40))
     assert [done for _, done, _ in told] == sorted({done for _, done, _ in told})
-    assert len(told) > 2
 
 
 def test_lm_eval_s_own_ways_tell_their_progress_too(
