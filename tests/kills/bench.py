@@ -167,17 +167,19 @@ def running(folder: Path) -> list[int]:
 
 @contextlib.contextmanager
 def shot(target: Callable[[], int | None], seconds: float) -> Iterator[list[int]]:
-    """Meanwhile, kill the process that `target` names after so many seconds; yields whom it hit."""
+    """Meanwhile, kill the first process that `target` names after so many seconds; yields it."""
     hit: list[int] = []
     over = threading.Event()
 
     def shoot() -> None:
         over.wait(seconds)
-        pid = target()
-        if pid is not None and not over.is_set():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-                hit.append(pid)
+        while not (over.is_set() or hit):
+            pid = target()
+            if pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    hit.append(pid)
+            over.wait(0.005)
 
     thread = threading.Thread(target=shoot)
     thread.start()

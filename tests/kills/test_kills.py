@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.cache import sealed, upkeep
+from tests.kills import table
 from tests.kills.bench import (
     Bench,
     Known,
@@ -29,7 +29,6 @@ SEED = 20261128
 VICTIMS = ("run", "worker", "server", "compress", "cache")
 MANY = {"run": 18, "worker": 14, "server": 6, "compress": 12, "cache": 5}
 """Kills beside the one of each kind that are part of every check: 60 together."""
-_table: Counter[tuple[str, str]] = Counter()
 
 pytestmark = pytest.mark.slow
 
@@ -62,49 +61,57 @@ def artifact(bench: Bench) -> dict[str, bytes]:
     return bench.artifact()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _shown(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The table of what the kills met, printed at the end."""
-    yield
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None and _table:
-        reporter.write_line("")
-        for (victim, met), count in sorted(_table.items()):
-            reporter.write_line(f"kills: {victim:<9} {met:<18} {count}")
+@pytest.fixture
+def note(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Note what a kill met, for the table at the end."""
+    return lambda told: record_property(table.NAME, told)
 
 
-def cases() -> list[object]:
-    short = [pytest.param(victim, 0, id=f"{victim}-0") for victim in VICTIMS]
-    return short + [
-        pytest.param(victim, number, id=f"{victim}-{number}", marks=pytest.mark.long)
-        for victim, count in MANY.items()
-        for number in range(1, count + 1)
-    ]
-
-
-@pytest.mark.parametrize(("victim", "number"), cases())
-def test_a_kill_loses_nothing_and_leaves_nothing(
-    victim: str, number: int, bench: Bench, request: pytest.FixtureRequest
+def test_one_kill_of_each_kind(
+    bench: Bench, request: pytest.FixtureRequest, note: Callable[[str], None]
 ) -> None:
+    """In one test, so that one process has the server and the undisturbed run for all of them."""
+    for victim in VICTIMS:
+        note(f"{victim:<9} {_kill(victim, 0, bench, request)}")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [(victim, number) for victim, count in MANY.items() for number in range(1, count + 1)],
+)
+def test_a_kill_loses_nothing_and_leaves_nothing(
+    victim: str,
+    number: int,
+    bench: Bench,
+    request: pytest.FixtureRequest,
+    note: Callable[[str], None],
+) -> None:
+    note(f"{victim:<9} {_kill(victim, number, bench, request)}")
+
+
+def _kill(victim: str, number: int, bench: Bench, request: pytest.FixtureRequest) -> str:
+    """Kill something at its moment, see what came of it, and say what the kill met."""
     moment = random.Random(f"{SEED} {victim} {number}").random()
-    kills: dict[str, Callable[[Bench, float, pytest.FixtureRequest], str]] = {
-        "compress": _kill_compress,
-        "cache": _kill_cache,
-    }
-    met = kills.get(victim, _kill_in_run)(bench, moment, request)
-    _table[victim, met] += 1
+    place_ = bench.folder / f"{victim}-{number}"
+    if victim == "compress":
+        met = _kill_compress(bench, place_, moment, request.getfixturevalue("artifact"))
+    elif victim == "cache":
+        met = _kill_cache(bench, moment)
+    else:
+        expected: Known = request.getfixturevalue("undisturbed")
+        met = _kill_in_run(victim, bench, place_, moment, expected)
     deadline = time.monotonic() + 20
     while running(bench.folder) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert running(bench.folder) == []
     assert bench.leftovers() == []
+    return met
 
 
-def _kill_in_run(bench: Bench, moment: float, request: pytest.FixtureRequest) -> str:
-    expected: Known = request.getfixturevalue("undisturbed")
-    victim = str(request.node.callspec.params["victim"])
-    bench.results = bench.folder / request.node.name
-    seconds = 1.1 * moment * bench.moments[victim]
+def _kill_in_run(victim: str, bench: Bench, results: Path, moment: float, expected: Known) -> str:
+    bench.results = results
+    seconds = moment * bench.moments[victim]
     if victim == "run":
         met = "killed" if killed(bench.run, seconds) else "finished before"
     else:
@@ -128,10 +135,9 @@ def _apart(one: Told, other: Told) -> list[str]:
     return fields + ["items"] * (one[1] != other[1])
 
 
-def _kill_compress(bench: Bench, moment: float, request: pytest.FixtureRequest) -> str:
-    expected: dict[str, bytes] = request.getfixturevalue("artifact")
-    bench.out = bench.folder / request.node.name / "small"
-    was_killed = killed(bench.compress, 1.1 * moment * bench.moments["compress"])
+def _kill_compress(bench: Bench, folder: Path, moment: float, expected: dict[str, bytes]) -> str:
+    bench.out = folder / "small"
+    was_killed = killed(bench.compress, moment * bench.moments["compress"])
     if bench.out.exists():
         assert bench.artifact() == expected
     else:
@@ -141,7 +147,7 @@ def _kill_compress(bench: Bench, moment: float, request: pytest.FixtureRequest) 
     return "killed" if was_killed else "finished before"
 
 
-def _kill_cache(bench: Bench, moment: float, _: pytest.FixtureRequest) -> str:
+def _kill_cache(bench: Bench, moment: float) -> str:
     was_killed = killed(bench.write_cache, 0.05 + 0.3 * moment)
     upkeep_once()
     for path in (bench.cache / "hashes").iterdir():
