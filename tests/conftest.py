@@ -24,6 +24,7 @@ from harness.model.view import MoEModel
 from harness.records.record import Item
 from harness.records.store import Store
 from tests import cells
+from tests.kills import table as kills
 from tests.methods.contract import summary as contract
 from tests.models import VOCABULARY, draw_weights, from_config, save_checkpoint, tiny_config
 
@@ -50,6 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
+    kills.tell(terminalreporter)
     contract.tell(terminalreporter, update=bool(config.getoption("--update-contract")))
 
 
