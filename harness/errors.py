@@ -52,12 +52,14 @@ def one_line(text: str) -> str:
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message without its full stop, or its type's name.
 
-    Of the system's errors it is the reason alone, without number and path.
+    Of the system's errors it is the reason alone, without number and path. A line that quotes a
+    value of any length is cut.
     """
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].strip().rstrip(".!")
+    line = lines[0].strip().rstrip(".!")
+    return line if len(line) <= 2 * LONGEST else f"{line[: 2 * LONGEST - 3]}..."
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

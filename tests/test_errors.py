@@ -24,6 +24,11 @@ def test_the_first_line_has_no_full_stop(message: str, line: str) -> None:
     assert first_line(OSError(message)) == line
 
 
+def test_a_line_that_quotes_a_value_of_any_length_is_cut() -> None:
+    assert first_line(ValueError(f"unknown variant {'x' * 9999}")).endswith("xxx...")
+    assert len(first_line(ValueError("x" * 9999))) == 240
+
+
 def test_where_nothing_is_known_no_empty_list_is_shown() -> None:
     assert str(unknown("method", "eep", [])) == "unknown method 'eep'. There is none at all."
 

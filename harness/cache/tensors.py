@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from harness.cache import sealed
+from harness.errors import first_line
 
 
 def read(
@@ -31,7 +32,7 @@ def read(
     try:
         tensors = safetensors.torch.load(body)
     except SafetensorError as error:
-        sealed.damaged(path, f"it holds no tensors ({error})")
+        sealed.damaged(path, f"it holds no tensors ({first_line(error)})")
         return None
     if _forms(tensors) != _forms(like):
         sealed.damaged(path, "it holds tensors of other names, shapes or types")

@@ -18,7 +18,7 @@ from harness.cache.keeping import keep
 from harness.cache.tensors import packed
 from harness.disk.reading import BadFile, fit, parse_object
 from harness.disk.writing import put
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 _TENSORS = ("input_ids", "attention_mask", "answers")
@@ -206,7 +206,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file ({error}).") from None
+        raise UserError(f"{path}: not a whole safetensors file ({first_line(error)}).") from None
 
 
 def _ids(path: Path, ids: Tensor | None, vocabulary: int | None) -> Tensor:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from harness.data.files import READABLE, form, is_data
 from harness.disk.reading import BadFile, fit, parse_yaml, read_text
-from harness.errors import UserError, unknown
+from harness.errors import UserError, first_line, unknown
 
 _SPLITS = {
     "train": "train",
@@ -151,7 +151,7 @@ class Layout:
             return list(self.folder.glob(pattern))
         except (IndexError, NotImplementedError, OSError, ValueError) as error:
             raise UserError(
-                f"{self.folder}: the pattern {pattern!r} is no good ({error})."
+                f"{self.folder}: the pattern {pattern!r} is no good ({first_line(error)})."
             ) from None
 
     def _patterns(self, form: Config) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data import DataRoot, hub_errors
 from harness.disk.reading import read_text
-from harness.errors import UserError, unknown
+from harness.errors import UserError, first_line, unknown
 
 if TYPE_CHECKING:
     from lm_eval.api.task import Task
@@ -118,7 +118,8 @@ def _loaded(manager: TaskManager, names: Sequence[str], data: DataRoot) -> Mappi
             raise
         raise UserError(
             f"{data.path}: the rows for {', '.join(names)} lack what the task reads of them "
-            f"({type(error).__name__}: {error}); copy the data set from its hub repository."
+            f"({type(error).__name__}: {first_line(error)}); copy the data set from its hub "
+            "repository."
         ) from error
     return loaded
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from harness.cache.notes import file_sha256
 from harness.disk.reading import read_json
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -52,7 +52,9 @@ def weight_files(folder: Path) -> list[Path]:
             with safe_open(file, framework="pt") as tensors:
                 tensors.keys()
         except (SafetensorError, OSError) as error:
-            raise UserError(f"{file} is truncated or corrupt: {error}; copy it again.") from error
+            raise UserError(
+                f"{file} is truncated or corrupt: {first_line(error)}; copy it again."
+            ) from error
     return files
 
 

@@ -67,7 +67,9 @@ def judge(whole: Seen, now: Seen, spoiled: Path, *, sealed: bool) -> Judged:
         return Judged(Outcome.FAULT, f"exit code {called.code}: {called.said}{called.out}")
     news = _news(called, whole.called)
     if now.numbers == whole.numbers:
-        told = [line for line in news if not _progress(line)]
+        before = whole.called.said.splitlines()
+        told = [line for line in called.said.splitlines() if line not in before]
+        told = [line for line in told if not _progress(line)]
         return Judged(Outcome.AGAIN if told else Outcome.SAME, "\n".join(told))
     if sorted(now.numbers.values()) == sorted(whole.numbers.values()):
         return Judged(Outcome.RENAMED, _difference(whole.numbers, now.numbers))
