@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness import reference
-from harness.disk.reading import read_object
+from harness.disk.reading import is_file, read_object
 from harness.errors import UserError
 
 SHIPPED = "reference/"
@@ -17,7 +17,7 @@ SHIPPED = "reference/"
 def origin(ref: str) -> str:
     """Return the model that an artifact was made from, or any other model itself."""
     edits = Path(ref) / "edits.json"
-    if not edits.is_file():
+    if not is_file(edits):
         return ref
     try:
         base = read_object(edits).get("base")
