@@ -56,9 +56,12 @@ def test_a_suite_is_scanned_once_however_many_recipes_it_has(
     for."""
     scans = []
     document = lines._Scanner.document
-    monkeypatch.setattr(
-        lines._Scanner, "document", lambda self: (scans.append(1), document(self))[1]
-    )
+
+    def counted(self: lines._Scanner) -> None:
+        scans.append(1)
+        document(self)
+
+    monkeypatch.setattr(lines._Scanner, "document", counted)
     for recipes in (10, 100):
         more = [f'[[recipes]]\nname = "r {n}"\n{STEP}' for n in range(recipes)]
         (tmp_path / f"{recipes}.toml").write_text(SUITE + "".join(more))
