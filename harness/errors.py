@@ -87,8 +87,9 @@ def unknown(
     names = sorted(known)
     shown = len(names) <= 20 and max(map(len, names), default=0) <= LONGEST
     listed = ", ".join(names) if shown else f"{len(names)} exist"
+    there = f"Known: {listed}" if names else "There is none at all"
     prefix = f"{where}: " if where else ""
-    sentence = f"{prefix}unknown {kind} {quoted(name)}.{nearest(name, names)} Known: {listed}."
+    sentence = f"{prefix}unknown {kind} {quoted(name)}.{nearest(name, names)} {there}."
     return UserError(sentence, argument=argument)
 
 
@@ -173,8 +174,8 @@ def _text(
             return f"{subject} is missing"
         case "extra_forbidden":
             known = _keys(form, fault["loc"][:-1])
-            listed = ", ".join(known)
-            return f"unknown {noun} {quoted(name)}.{nearest(name, known)} Known: {listed}"
+            there = f"Known: {', '.join(known)}" if known else "There is none at all"
+            return f"unknown {noun} {quoted(name)}.{nearest(name, known)} {there}"
         case "value_error":
             reason = fault["ctx"]["error"]
             return f"{subject}: {reason}" if name else str(reason)

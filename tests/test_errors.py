@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import harness
 import methods
-from harness.errors import first_fault, first_line
+from harness.errors import first_fault, first_line, unknown
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,17 @@ from harness.errors import first_fault, first_line
 )
 def test_the_first_line_has_no_full_stop(message: str, line: str) -> None:
     assert first_line(OSError(message)) == line
+
+
+def test_where_nothing_is_known_no_empty_list_is_shown() -> None:
+    assert str(unknown("method", "eep", [])) == "unknown method 'eep'. There is none at all."
+
+    class Empty(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    with pytest.raises(ValidationError) as caught:
+        Empty.model_validate({"keep": 1})
+    assert first_fault(caught.value, Empty).text == "unknown key 'keep'. There is none at all"
 
 
 WRONG: tuple[Any, ...] = (

@@ -1,7 +1,7 @@
 """The command line. One file per verb; nothing heavy is imported before a verb runs.
 
-Imports calibration, disk, errors, evaluate, export, judge, measure, method, model, peers,
-places, plan, records, reference, report, run.
+Imports cache, calibration, disk, errors, evaluate, export, judge, measure, method, model,
+peers, places, plan, records, reference, report, run.
 """
 
 from __future__ import annotations
@@ -11,18 +11,21 @@ import sys
 
 def main() -> None:
     """Run `moebench` with the process's arguments, and exit."""
-    from harness.cli.owners import refuse_foreign_packages
-    from harness.errors import UserError
-
     try:
+        from harness.cli.process.endings import end, heed_signals, settle_output
+        from harness.cli.process.owners import refuse_foreign_packages
+    except KeyboardInterrupt:
+        sys.stderr.write("moebench: interrupted.\n")
+        sys.exit(130)
+    try:
+        heed_signals()
         refuse_foreign_packages()
-    except UserError as error:
-        sys.stderr.write(f"moebench: {error}\n")
-        sys.exit(2)
-
-    try:
         from harness.cli.app import app
 
         app(prog_name="moebench")
-    except KeyboardInterrupt:  # before a verb runs; `Verbs` catches those during one
-        sys.exit(130)
+    except SystemExit as ending:
+        if (error := settle_output()) is not None and not ending.code:
+            sys.exit(end(error))
+        raise
+    except BaseException as error:  # before a verb runs; `Verbs` catches those during one
+        sys.exit(end(error))

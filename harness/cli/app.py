@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 
 from harness.cli import (
     archive,
+    cache,
     compress,
     doctor,
     evaluate,
@@ -22,9 +23,9 @@ from harness.cli import (
     show,
     verdict,
 )
+from harness.cli.process.endings import USER_ERROR, end
 from harness.errors import UserError, nearest, one_line, quoted, unknown
 
-USER_ERROR = 2
 NUMBERS = {
     r"greater than or equal to ([\d.]+)": "at least {}",
     r"less than or equal to ([\d.]+)": "at most {}",
@@ -32,19 +33,19 @@ NUMBERS = {
     r"valid number|valid float": "a number",
 }
 """Plain words for what the parser of the command line says of numbers."""
-INTERRUPTED = 130
 MISUSE: type[Exception] = typer.BadParameter.__bases__[0]
 """The parser's error for a command line that it does not take; typer does not give its name."""
 
 
 class Verbs(TyperGroup):
-    """Group of verbs that prints a user's error as one sentence; a bug keeps its traceback."""
+    """Group of verbs that ends with one sentence where it fails; a bug keeps its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb.
 
         Raises:
-            typer.Exit: with 2 for what the user can fix, with 130 for Ctrl-C.
+            typer.Exit: with 2 for what the user can fix, with more for the rest (see `endings`),
+                with 1 only where the verb says so.
         """
         try:
             return super().invoke(ctx)
@@ -53,9 +54,10 @@ class Verbs(TyperGroup):
         except UserError as error:
             typer.echo(f"moebench: {self._option(ctx, error.argument)}{error}", err=True)
             raise typer.Exit(USER_ERROR) from None
-        except KeyboardInterrupt:
-            typer.echo("moebench: interrupted.", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+        except BaseException as error:
+            if hasattr(error, "exit_code"):  # the verb's own, or the parser's
+                raise
+            raise typer.Exit(end(error)) from None
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take the options that stand before the verb.
@@ -149,11 +151,13 @@ for verb in (
     gate,
     plot,
     archive,
+    cache,
     compress,
     export,
     evaluate,
     listing,
     show,
+    cache,
     doctor,
 ):
     verb.add(app)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.cache.upkeep import in_use
 from harness.cli.options import DataRoot, DType, Verify, as_list, check_dtype, say, say_phase
 from harness.disk.reading import BadFile, parse_toml
 from harness.errors import UserError, quoted
@@ -146,6 +147,7 @@ def setting(text: str) -> tuple[str, Any]:
     return name, tables["value"] if tables.keys() == {"value"} else value
 
 
+@in_use()
 def carry_out(
     ref: str,
     steps: Sequence[Step],
@@ -171,21 +173,23 @@ def carry_out(
     from harness.plan.cells import resolve
     from harness.run.stages.compressing import Places, compress_to
     from harness.run.stages.preparing import prepare_process
+    from harness.run.ticks import pulse
 
     prepare_process(seed=seed, threads=protocol.threads)
     places = Places(data_root_of(ref, data_root), cache_folder())
-    compression = compress_to(
-        out,
-        ref,
-        resolve(steps, seed),
-        protocol,
-        places,
-        say=say_phase,
-        streaming=streaming,
-        verify=verify,
-    )
-    say_phase("opening the artifact again")
-    reopen(out)
+    with pulse(say_phase) as tell:
+        compression = compress_to(
+            out,
+            ref,
+            resolve(steps, seed),
+            protocol,
+            places,
+            say=tell,
+            streaming=streaming,
+            verify=verify,
+        )
+        tell("opening the artifact again")
+        reopen(out)
     for warning in compression.warnings:
         say(f"warning: {warning}")
     rows = [("edits", str(len(compression.edits)))]

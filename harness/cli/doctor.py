@@ -24,7 +24,7 @@ def doctor(results: Results = Path("results")) -> None:
 
 def findings(results: Path) -> Iterator[tuple[str, str]]:
     """Yield name and value of everything that a bug report needs."""
-    from harness.cli import owners
+    from harness.cli.process import owners
     from harness.disk.writing import obstacle
     from harness.measure.environment import environment
     from harness.model.quantized import native

@@ -35,7 +35,9 @@ def evaluate(
     data_root: DataRoot = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Evaluate the first N items of each task.", metavar="N"),
+        typer.Option(
+            min=1, help="The first N items of each task, and windows of each text.", metavar="N"
+        ),
     ] = None,
     shots: Annotated[int, typer.Option(min=0, help="Few-shot examples per question.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Sequences per forward pass.")] = 16,
@@ -48,6 +50,7 @@ def evaluate(
     A suite's cell has the same numbers. Without --tasks and --perplexity, the eight zero-shot
     tasks are evaluated, and the perplexities of WikiText-2 and PTB.
     """
+    from harness.cache.upkeep import in_use
     from harness.records.protocol import Protocol
 
     default = Protocol()
@@ -59,12 +62,12 @@ def evaluate(
         tasks=wanted,
         average=(),
         perplexity=texts,
-        limit=limit,
         shots=shots,
         batch_size=batch_size,
         dtype=check_dtype(dtype),
-    )
-    results, perplexities = numbers(model, protocol, data_root, verify=verify)
+    ).limited(limit)
+    with in_use():
+        results, perplexities = numbers(model, protocol, data_root, verify=verify)
     if json:
         data = {
             "tasks": {name: result.model_dump() for name, result in results.items()},
@@ -99,13 +102,15 @@ def numbers(
     from harness.run.stages.evaluating import evaluate_tasks, measure_perplexities
     from harness.run.stages.opening import open_stored
     from harness.run.stages.preparing import prepare_process
+    from harness.run.ticks import pulse
 
     prepare_process(seed=0, threads=protocol.threads)
-    say_phase("loading the model")
-    model = open_stored(ref, protocol, verify=verify)
-    root = data_root_of(ref, data_root)
-    tasks, _ = evaluate_tasks(model, protocol, data_root=root, say=say_phase)
-    return tasks, measure_perplexities(model, protocol, data_root=root, say=say_phase)
+    with pulse(say_phase) as say:
+        say("loading the model")
+        model = open_stored(ref, protocol, verify=verify)
+        root = data_root_of(ref, data_root)
+        tasks, _ = evaluate_tasks(model, protocol, data_root=root, say=say)
+        return tasks, measure_perplexities(model, protocol, data_root=root, say=say)
 
 
 def table(tasks: dict[str, TaskResult], perplexity: dict[str, PerplexityResult]) -> Iterator[str]:

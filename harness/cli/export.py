@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.options import Verify, say
+from harness.cli.options import Verify, say_phase
 
 EXAMPLE = "Example: moebench export small --to hf --out small-hf"
 
@@ -40,15 +40,18 @@ def export(
     Every tensor read back is compared with the artifact's. Where one differs, or an edit cannot be
     written in the format, nothing is left.
     """
+    from harness.cache.upkeep import in_use
     from harness.export.writing import check_format
     from harness.export.writing import export as carry_out
     from harness.model.files.opening import open_model
+    from harness.run.ticks import pulse
 
     check_format(to)
-    say("loading the artifact ...")
-    model = open_model(artifact, streaming=streaming, verify=verify)
-    say("writing, and reading back ...")
-    proof = carry_out(model, out, to, dequantise=dequantise)
+    with in_use(), pulse(say_phase) as tell:
+        tell("loading the artifact")
+        model = open_model(artifact, streaming=streaming, verify=verify)
+        tell("writing, and reading back")
+        proof = carry_out(model, out, to, dequantise=dequantise)
     typer.echo(f"{'read by':<12} {proof.reader}")
     typer.echo(f"{'experts':<12} {proof.experts} matrices, equal to the bit")
     typer.echo(f"{'others':<12} {proof.others} tensors, equal to the bit")

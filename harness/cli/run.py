@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli.options import DataRoot, Results, SuiteName, say
+from harness.cli.process.endings import end
 
 if TYPE_CHECKING:
     from harness.plan.suite import Suite
@@ -52,7 +53,7 @@ def run(
         typer.Option(
             min=1,
             metavar="N",
-            help="Evaluate the first N items of each task; such cells have ids of their own.",
+            help="The first N items of each task, and windows of each text; own cell ids.",
         ),
     ] = None,
     data_root: DataRoot = None,
@@ -96,9 +97,9 @@ def _run(loaded: Suite, results: Path, **options: Any) -> None:
 
     try:
         summary = run_suite(loaded, results, **options)
-    except KeyboardInterrupt:
-        say("moebench: interrupted. Finished cells are kept; the same command goes on from here.")
-        raise typer.Exit(130) from None
+    except KeyboardInterrupt as error:
+        kept = "Finished cells are kept; the same command goes on from here."
+        raise typer.Exit(end(error, kept)) from None
     if summary.board is not None:
         typer.echo(render(summary.board, "terminal"))
     say(summary.sentence())

@@ -22,6 +22,11 @@ def suffix(path: Path) -> str:
     return Path(path.name.removesuffix(".gz")).suffix
 
 
+def form(path: Path) -> str:
+    """The ending that says how a file is written, `.gz` included."""
+    return suffix(path) + (".gz" if path.name.endswith(".gz") else "")
+
+
 def is_data(path: Path) -> bool:
     """True if the file's name is that of a data file this module reads."""
     return suffix(path) in READABLE and not path.name.startswith(".")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from harness.data.files import is_data
+from harness.data.files import READABLE, form, is_data
 from harness.disk.reading import BadFile, fit, parse_yaml, read_text
 from harness.errors import UserError, unknown
 
@@ -52,6 +52,10 @@ class Front(BaseModel):
     configs: list[Config] | None = Field(default_factory=list)
 
 
+_NO_DATA = (".md", ".py")
+"""Endings of what lies beside a data set's files: its card, its loading script."""
+
+
 class Layout:
     """The folder of one data set.
 
@@ -90,9 +94,12 @@ class Layout:
         """The files of one split, sorted.
 
         Raises:
-            UserError: no such configuration or split, or no file matches.
+            UserError: no such configuration or split, no file that can be read or matches, or
+                files that are written in several ways.
         """
         splits = self.splits(config)
+        if not splits:
+            raise self._nothing()
         if split not in splits:
             named = f" of config {config!r}" if config else ""
             raise unknown(f"split{named}", split, splits, where=str(self.folder))
@@ -102,13 +109,40 @@ class Layout:
         """The files that match any of the patterns, sorted within each.
 
         Raises:
-            UserError: none does.
+            UserError: none does, or they are written in several ways: the same rows, most likely.
         """
         matches = [file for pattern in patterns for file in sorted(self._glob(pattern))]
-        chosen = list(dict.fromkeys(file for file in matches if file.is_file()))
-        if not chosen:
+        every = list(dict.fromkeys(file for file in matches if file.is_file()))
+        if not every:
             raise UserError(f"{self.folder}: no file matches {', '.join(patterns)}.")
+        # Beside an unpacked file often lies the packed one. Where none can be read, `read` says so.
+        chosen = [file for file in every if is_data(file)] or every
+        self._refuse_twins(chosen)
         return chosen
+
+    def _refuse_twins(self, files: list[Path]) -> None:
+        """Refuse one split in two formats: reading both would count its rows twice."""
+        forms = {form(file): file for file in reversed(files)}
+        if len(forms) > 1:
+            names = [file.relative_to(self.folder).as_posix() for file in forms.values()]
+            raise UserError(
+                f"{self.folder}: {' and '.join(sorted(names)[:2])} hold the same split in "
+                "different formats, and its rows would be read twice; leave one of them there."
+            )
+
+    def _nothing(self) -> UserError:
+        """The error that no file of the folder can be read."""
+        others = {file.suffix for file in self.folder.rglob("*") if file.is_file()}
+        others -= {"", *_NO_DATA}
+        if not others:
+            return UserError(
+                f"{self.folder}: holds no data file; put those of {self.hub_id} there, as its hub "
+                "repository has them."
+            )
+        return UserError(
+            f"{self.folder}: files that end in {', '.join(sorted(others))} are not read; write the "
+            f"rows as one of {', '.join(READABLE)}."
+        )
 
     def _glob(self, pattern: str) -> list[Path]:
         if ".." in Path(pattern).parts:  # beyond what a data set's fingerprint covers

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tomllib
 import zlib
 from collections.abc import Callable, Iterable
@@ -21,6 +22,8 @@ from harness.errors import UserError, first_fault, first_line
 
 FormT = TypeVar("FormT", bound=BaseModel)
 
+_HIGH, _LOW = r"\\u[dD][89abAB][0-9a-fA-F]{2}", r"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+_HALF = re.compile(rf"{_HIGH}(?!{_LOW})|(?<!{_HIGH}){_LOW}")
 LARGEST = 2**30
 """Bytes that a file may have which is read whole."""
 DEEPEST = 100
@@ -156,7 +159,35 @@ def parse_json(text: str | bytes, where: str) -> Any:
         raise BadFile(where, _DEEP) from None
     except ValueError as error:  # a key twice, or an integer of thousands of digits
         raise BadFile(where, _reason(error)) from None
-    return _sound(value, where)
+    value = _sound(value, where)
+    check_characters(text, value, where)
+    return value
+
+
+def check_characters(text: str, value: object, where: str) -> None:
+    """Hold a value to whole characters: JSON can spell half of one, and no tokenizer reads it.
+
+    Args:
+        text: The JSON.
+        value: The value that it holds.
+        where: File, or file and line.
+
+    Raises:
+        UserError: half a character is in it.
+    """
+    half = _HALF.search(text)
+    if half is None:
+        return
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        line = text[: half.start()].count("\n") + 1
+        place = f"{where}:{line}" if "\n" in text.rstrip() else where
+        raise BadFile(
+            place,
+            f"{half[0]} is half a character (one of a pair of surrogates); take it out, or write "
+            "the whole character",
+        ) from None
 
 
 def parse_object(text: str | bytes, where: str) -> dict[str, Any]:

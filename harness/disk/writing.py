@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.disk import scratch
 from harness.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -20,8 +21,7 @@ def put(path: Path, data: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there before still is.
     """
-    # Containers that share a folder may share process numbers too, hence the random part.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
+    temporary = scratch.beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -35,12 +35,21 @@ def put(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def probe(folder: Path) -> None:
+    """Write a file into a folder, which is made, and delete it again.
+
+    Raises:
+        OSError: that cannot be done.
+    """
+    path = scratch.beside(folder / "probe")
+    put(path, bytes(4096))
+    path.unlink()
+
+
 def obstacle(folder: Path) -> str | None:
     """Return the reason why a folder cannot be written, None where it can; it is made."""
-    probe = folder / f"probe-{os.getpid()}"
     try:
-        put(probe, bytes(4096))
-        probe.unlink()
+        probe(folder)
     except OSError as error:
         return error.strerror or str(error)
     return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cache, partial
 from importlib.util import find_spec
@@ -188,8 +188,12 @@ def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without lm-eval's log lines and progress bars, and without compiling templates twice."""
+def quiet(told: Callable[[int, int], None] | None = None) -> Iterator[None]:
+    """Without lm-eval's log lines and progress bars, and without compiling templates twice.
+
+    Args:
+        told: Told instead of the bar of requests how many are done, and of how many.
+    """
     import datasets
     import lm_eval.api.model
     import lm_eval.api.task
@@ -197,8 +201,15 @@ def quiet() -> Iterator[None]:
     import lm_eval.utils
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    def silent(*args: Any, **options: Any) -> Any:
-        return tqdm(*args, **{**options, "disable": True})
+    class Silent(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})
+
+    class Told(Silent):
+        def update(self, n: float = 1) -> None:
+            self.n += n
+            if told and self.total:
+                told(int(self.n), int(self.total))
 
     templates = lm_eval.utils.env
     logger, bars = logging.getLogger("lm_eval"), datasets.is_progress_bar_enabled()
@@ -207,8 +218,9 @@ def quiet() -> Iterator[None]:
     datasets.disable_progress_bars()
     try:
         with ExitStack() as stack:
-            for module in (lm_eval.api.task, lm_eval.api.model, lm_eval.models.huggingface):
-                stack.enter_context(_replaced(module, "tqdm", silent))
+            for module in (lm_eval.api.task, lm_eval.api.model):
+                stack.enter_context(_replaced(module, "tqdm", Silent))
+            stack.enter_context(_replaced(lm_eval.models.huggingface, "tqdm", Told))
             compiled = cache(templates.from_string)  # lm-eval compiles for every item and field
             stack.enter_context(_replaced(templates, "from_string", compiled))
             yield

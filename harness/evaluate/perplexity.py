@@ -37,6 +37,7 @@ def perplexity(
     name: str,
     *,
     data: DataRoot,
+    first: int | None = None,
     batch_size: int = 8,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> PerplexityResult:
@@ -47,6 +48,7 @@ def perplexity(
         tokenizer: The model's own.
         name: The text.
         data: The source of the text.
+        first: Only so many windows, from the beginning; None for all.
         batch_size: Windows per forward pass at most; fewer where their logits would take more
             than `LOGITS_BYTES`.
         progress: Told how many windows are done.
@@ -64,9 +66,14 @@ def perplexity(
     start, text = time.perf_counter(), TEXTS[name]
     limit = getattr(lm.config, "max_position_embeddings", None) or text.length
     length = min(text.length, limit)
-    ids = windows(token_ids(text, tokenizer, data), length, text)  # int64 [n, length]
+    whole = windows(token_ids(text, tokenizer, data), length, text)
+    ids = whole[:first]  # int64 [n, length]
     losses = _losses(lm, ids, text, batch_size, progress)  # float64 [n]
-    note = f"windows of {length} tokens, the model's limit, not {text.length}"
+    notes = []
+    if length < text.length:
+        notes.append(f"windows of {length} tokens, the model's limit, not {text.length}")
+    if len(ids) < len(whole):
+        notes.append(f"only the first {len(ids)} of {len(whole)} windows")
     return PerplexityResult(
         text=name,
         value=_exp(losses.mean().item(), text),
@@ -75,7 +82,7 @@ def perplexity(
         length=length,
         data=f"{text.hub_id} {text.config} {text.split} sha256:{_sha256(ids)}",
         seconds=time.perf_counter() - start,
-        note=note if length < text.length else None,
+        note="; ".join(notes) or None,
     )
 
 

@@ -25,8 +25,8 @@ from harness.evaluate.prefix_rows import PrefixRow, prefix_rows
 
 Request = tuple[Any, list[int], list[int]]
 """A request of lm-eval to a model: the two strings, and their token ids."""
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how many requests are done, and of how many."""
+OnRequests = Callable[[int, int], None]
+"""Called with how many requests are done, and of how many."""
 
 SHAREABLE = frozenset(
     {"mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "deepseek_v2", "deepseek"}
@@ -60,7 +60,7 @@ class PrefixLM(HFLM):  # type: ignore[misc]
         tokenizer: PreTrainedTokenizerBase,
         *,
         batch_size: int = 16,
-        progress: OnProgress | None = None,
+        progress: OnRequests | None = None,
         shared: bool = True,
     ) -> None:
         with _weights_as_they_are(lm):
@@ -74,7 +74,7 @@ class PrefixLM(HFLM):  # type: ignore[misc]
         self.shared = shared
         self.truncated = 0
         """Requests cut on the left because they exceed the model's length."""
-        self._progress = progress or (lambda _what, _done, _of: None)
+        self._progress = progress or (lambda _done, _of: None)
         self._encoded: dict[tuple[str, bool | None], list[int]] = {}
 
     def tok_encode(
@@ -102,9 +102,9 @@ class PrefixLM(HFLM):  # type: ignore[misc]
                 f"{requests[0].task_name} generates up to {room} tokens, which the model's "
                 f"{self.max_length} positions do not hold; leave the task out for this model."
             )
-        self._progress("generate", 0, len(requests))
+        self._progress(0, len(requests))
         answers: list[str] = super().generate_until(requests, disable_tqdm)
-        self._progress("generate", len(requests), len(requests))
+        self._progress(len(requests), len(requests))
         return answers
 
     def _loglikelihood_tokens(
@@ -115,6 +115,7 @@ class PrefixLM(HFLM):  # type: ignore[misc]
     ) -> list[tuple[float, bool]]:
         self._encoded.clear()
         _check(requests, self.max_length)
+        self._progress(0, len(requests))
         self.truncated += sum(len(c) + len(t) > self.max_length + 1 for _, c, t in requests)
         inputs = [tuple((c + t)[-(self.max_length + 1) :][:-1]) for _, c, t in requests]
         if not (self.shared and shareable(self.model, max(map(len, inputs)))):
@@ -134,7 +135,7 @@ class PrefixLM(HFLM):  # type: ignore[misc]
             for number, answer in zip(numbers, scored, strict=True):
                 answers[number] = answer
             done += len(numbers)
-            self._progress("score", done, len(inputs))
+            self._progress(done, len(inputs))
         return answers
 
 

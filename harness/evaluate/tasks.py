@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.data import DataRoot
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from lm_eval.api.task import Task
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.evaluate.scorer import OnProgress, PrefixLM
+    from harness.evaluate.scorer import PrefixLM
 
-__all__ = ["evaluate_tasks", "known_tasks"]
+__all__ = ["OnProgress", "evaluate_tasks", "known_tasks"]
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with a task or a text, how much of it is done, and of how much."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +56,8 @@ def evaluate_tasks(
         shots: Few-shot examples for every task; None leaves each its own default.
         limit: The first items of each (sub)task; None for all.
         batch_size: Sequences per forward pass; see `harness.evaluate.scorer.PrefixLM`.
-        progress: Told how many requests are done.
+        progress: Told of every task how many requests are done, and of how many; of lm-eval's
+            own ways too, of which generation is one.
         shared: False scores as stock lm-eval does, for comparison.
 
     Returns:
@@ -67,11 +71,18 @@ def evaluate_tasks(
     items: list[Item] = []
     if not tasks:
         return rows, items
-    with quiet(), seeded():
+    current = ""
+
+    def told(done: int, of: int) -> None:
+        if progress:
+            progress(current, done, of)
+
+    with quiet(told), seeded():
         from harness.evaluate.scorer import PrefixLM
 
-        model = PrefixLM(lm, tokenizer, batch_size=batch_size, progress=progress, shared=shared)
+        model = PrefixLM(lm, tokenizer, batch_size=batch_size, progress=told, shared=shared)
         for name in dict.fromkeys(tasks):
+            current = name
             results, outcomes = _evaluate(model, name, data, shots, limit)
             rows.update(results)
             known = {item.task for item in items}

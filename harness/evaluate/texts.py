@@ -54,6 +54,17 @@ _ROWS = (
         source="LLM-Pruner",
     ),
     PerplexityText(
+        "wikitext2-words",
+        "Salesforce/wikitext",
+        "wikitext-2-v1",
+        split="test",
+        field="text",
+        join="",
+        length=2048,
+        source="WikiText-2 as word tokens; <unk> read as text",
+        split_special_tokens=True,
+    ),
+    PerplexityText(
         "ptb",
         *_PTB,
         split="test",

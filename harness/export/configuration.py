@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ def configuration(model: MoEModel) -> Any:
     Raises:
         Refused: no configuration says which of the blocks left are dense.
     """
-    config = copy.deepcopy(model.config)
+    config = model.stated_config
     for name in _NOT_THERE:
         if hasattr(config, name):
             delattr(config, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.disk import scratch
 from harness.errors import UserError, first_line
 from harness.export.tensor_names import module_name, rest
 from harness.model.checkpoint import INDEX
-from harness.model.files.generation import write_generation
+from harness.model.files.beside import write_beside
+from harness.model.files.identity import write_config
 from harness.model.files.tensors import frame_state
 from harness.model.quantized.scheme import Quantized
 from harness.model.shell import compact
@@ -39,9 +40,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty; name a new folder.")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-            whole = Path(scratch) / folder.name
+        with scratch.folder(folder.parent, folder.name) as place:
+            whole = place / folder.name
             whole.mkdir()
             yield whole
             if folder.exists():
@@ -52,7 +52,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_checkpoint(model: MoEModel, folder: Path, config: Any, pack: Pack | None = None) -> None:
-    """Configurations, tensors under published names, and tokenizer.
+    """Configuration, tensors under published names, and what came with the model beside them.
 
     Args:
         model: What to write.
@@ -60,11 +60,9 @@ def write_checkpoint(model: MoEModel, folder: Path, config: Any, pack: Pack | No
         config: Of the checkpoint.
         pack: How quantized matrices are stored; without it they are multiplied out.
     """
-    config.save_pretrained(folder)
-    write_generation(model, folder)
+    write_config(config, folder)
     _write_shards(_parts(model, pack), folder, limit=0 if model.streamed else SHARD)
-    if model.has_tokenizer:
-        model.tokenizer.save_pretrained(folder)
+    write_beside(model, folder)
 
 
 def _parts(model: MoEModel, pack: Pack | None) -> Iterator[Tensors]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -41,8 +41,19 @@ class StepReport:
     """Wall-clock time of the step."""
 
 
-def compress(model: MoEModel, steps: Sequence[BoundStep]) -> list[StepReport]:
+OnBlock = Callable[[int], None]
+"""Called with the number of a block that an edit has just changed."""
+
+
+def compress(
+    model: MoEModel, steps: Sequence[BoundStep], on_block: OnBlock | None = None
+) -> list[StepReport]:
     """Run the steps on `model`, one after the other; its base tensors are never written.
+
+    Args:
+        model: The model.
+        steps: The steps.
+        on_block: Told after every edit.
 
     Returns:
         A report per step.
@@ -50,10 +61,10 @@ def compress(model: MoEModel, steps: Sequence[BoundStep]) -> list[StepReport]:
     Raises:
         Refused: a method or an edit cannot be carried out; edits made before remain applied.
     """
-    return [_run(model, step) for step in steps]
+    return [_run(model, step, on_block) for step in steps]
 
 
-def _run(model: MoEModel, step: BoundStep) -> StepReport:
+def _run(model: MoEModel, step: BoundStep, on_block: OnBlock | None) -> StepReport:
     start = time.perf_counter()
     model.begin(_provenance(step))
     notes: list[Note] = []
@@ -63,6 +74,8 @@ def _run(model: MoEModel, step: BoundStep) -> StepReport:
                 notes.append(item)
             else:
                 model.apply(item)
+                if on_block:
+                    on_block(item.block)
     finally:
         model.begin("")
     seconds = time.perf_counter() - start

@@ -22,6 +22,13 @@ _READ = (".json", ".txt", ".model", ".jinja")
 """Endings of what transformers reads beside weights: configurations, vocabularies, templates."""
 _TEMPLATES = "additional_chat_templates"
 _DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+_CODES = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "I8", "U8", "I16", "U16", "I32", "U32", "I64", "F4")
+"""safetensors' names of formats that no weight is in which is not quantized."""
+_OF_CODES = (
+    *(".qweight", ".qzeros", ".scales", ".g_idx", ".weight_packed", ".weight_scale", ".SCB"),
+    *(".weight_scale_inv", ".weight_zero_point", ".absmax", ".quant_map", ".input_scale"),
+)
+"""Ends of the names of tensors that GPTQ, AWQ, compressed-tensors, bitsandbytes and fp8 store."""
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
@@ -47,6 +54,32 @@ def weight_files(folder: Path) -> list[Path]:
         except (SafetensorError, OSError) as error:
             raise UserError(f"{file} is truncated or corrupt: {error}; copy it again.") from error
     return files
+
+
+def plain_files(folder: Path) -> list[Path]:
+    """As `weight_files`, of a checkpoint that nobody has quantized.
+
+    A configuration may have lost what would tell, and numbers of 8 bits would be read as weights.
+
+    Raises:
+        UserError: as `weight_files`, or a tensor is of a quantized weight; it is named.
+    """
+    files = weight_files(folder)
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                coded = name.endswith(".weight") and tensors.get_slice(name).get_dtype() in _CODES
+                if coded or name.endswith(_OF_CODES) or ".quant_state." in name:
+                    raise refused_quantized(str(folder), f"{file.name} holds {name}")
+    return files
+
+
+def refused_quantized(ref: str, why: str) -> UserError:
+    """The error for a checkpoint that another library has quantized."""
+    return UserError(
+        f"{ref} is quantized already ({why}); take the checkpoint that it was made from, or an "
+        "artifact."
+    )
 
 
 def shards(folder: Path) -> list[Path]:

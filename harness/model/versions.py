@@ -7,8 +7,6 @@ an edit's tensors have changed is written to a scratch file first, once.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
+from harness.disk import scratch
 from harness.errors import UserError, first_line
 from harness.model.families.family import Family
 from harness.model.shell import shell
@@ -159,14 +158,14 @@ class Shelf:
         """
         try:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="moebench-"))
-                weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+                self._folder = scratch.new(what="blocks")
+                weakref.finalize(self, scratch.delete, self._folder)
             self._written += 1
             path = self._folder / f"{self._written}.safetensors"
             save_file({n: t.contiguous() for n, t in layer.state_dict().items()}, path)
         except (OSError, SafetensorError) as error:
             raise UserError(
-                f"a changed block cannot be written to {self._folder or tempfile.gettempdir()}: "
+                f"a changed block cannot be written to {self._folder}: "
                 f"{first_line(error)}; set TMPDIR to a folder with more space."
             ) from error
         device = str(next(layer.parameters()).device)

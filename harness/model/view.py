@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,8 @@ from harness.model.editing.matrices import (
     row_numbers,
 )
 from harness.model.families.family import Family, Layer, family_of
+from harness.model.families.switches import as_stated
+from harness.model.layers.grouped import choose_experts
 from harness.model.layers.router import MaskedRouter
 from harness.model.quantized.scheme import Quantized, Scheme
 from harness.model.shell import assemble, settle
@@ -143,6 +145,8 @@ class MoEModel:
         tokenizer_source: Folder or hub id of the tokenizer; None for a model without one.
         check: Called before and after the tokenizer is read, which may be long after the weights;
             raises where its files have changed.
+        home: Folder with the files that came with the model; None for one that was not read.
+        stated: Fields of the configuration that are switched off here, as their owner wrote them.
     """
 
     def __init__(
@@ -153,6 +157,8 @@ class MoEModel:
         sha256: str,
         tokenizer_source: str | Path | None = None,
         check: Callable[[], None] = lambda: None,
+        home: Path | None = None,
+        stated: Mapping[str, Any] | None = None,
     ) -> None:
         self.ref = ref
         self.sha256 = sha256
@@ -162,6 +168,9 @@ class MoEModel:
         self.experts = int(getattr(lm.config, "num_experts", 0) or 0)
         self._tokenizer_source = tokenizer_source
         self._check = check
+        self._experts_asked = getattr(lm.config, "_experts_implementation", None)
+        self.home = home
+        self._stated = dict(stated or {})
         self._tokenizer: PreTrainedTokenizerBase | None = None
         lm.train(False)
         self._versions: dict[int, Version] = {
@@ -175,6 +184,11 @@ class MoEModel:
         self.frame = lm
         self.settle()
         self._assembled: PreTrainedModel | None = None
+
+    @property
+    def stated_config(self) -> Any:
+        """A copy of the configuration, to be written: with what its owner said of training."""
+        return as_stated(self.config, self._stated)
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -221,16 +235,22 @@ class MoEModel:
         """The tokenizer, loaded when first asked for.
 
         Raises:
-            UserError: the model came without one, it cannot be read, or its files have changed
-                since the model was opened.
+            UserError: the model came without one, it cannot be read, its files have changed since
+                the model was opened, or it gives ids that the model does not embed.
         """
         if self._tokenizer is None:
-            from harness.model.tokenizer import load_tokenizer
+            from harness.model.tokenizer import check_fits, load_tokenizer
 
             self._check()
-            self._tokenizer = load_tokenizer(self._tokenizer_source, self.ref)
+            tokenizer = load_tokenizer(self._tokenizer_source, self.ref)
             self._check()
+            check_fits(tokenizer, self.config.vocab_size, self.ref)
+            self._tokenizer = tokenizer
         return self._tokenizer
+
+    def check_unchanged(self) -> None:
+        """Raise a UserError if the files that the model was opened from have changed since."""
+        self._check()
 
     @property
     def has_tokenizer(self) -> bool:
@@ -346,9 +366,10 @@ class MoEModel:
         self._assembled = None
 
     def settle(self) -> None:
-        """After loading: no parameter is trained, all are aligned in memory."""
+        """After loading: nothing is trained, all is aligned in memory, and experts can run."""
         for module in (self.frame, *(version.structure for version in self._versions.values())):
             settle(module)
+        choose_experts(self.config, self._experts_asked, self.dtype)
 
     def describe(self) -> dict[str, Any]:
         """Blocks and experts left, as plain data."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from abc import abstractmethod
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 
 from harness.calibration.walk import Calibration
+from harness.disk import scratch
 from harness.errors import Refused, UserError
 from harness.export.blocking import check_plain, check_structure
 from harness.export.configuration import configuration
@@ -63,8 +62,7 @@ class PeerMethod(Rounding):
             yield from self._dry(model, parts)
             return
         self._check_version()
-        with tempfile.TemporaryDirectory(prefix="moebench-peer-") as scratch:
-            folder = Path(scratch)
+        with scratch.folder(what="peer") as folder:
             exchange.send(folder, model, calibration, parts, self._asked())
             seconds = work(self.peer, folder)
             yield Note(

@@ -9,11 +9,13 @@ import subprocess
 import time
 from pathlib import Path
 
+from harness.cache.keeping import keep
 from harness.disk.writing import no_space
 from harness.errors import Refused, UserError
 from harness.peers.peer import Peer
 from harness.places import cache_folder
 
+OUTPUT = "output.log"
 REFUSES, REFUSAL, FAILURE = 3, "refusal.txt", "failure.txt"
 """As `workers.peer_job` has them, which imports torch."""
 TIMEOUT = "MOEBENCH_PEER_TIMEOUT"
@@ -26,7 +28,8 @@ _INHERITED = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP")
 def work(peer: Peer, folder: Path) -> float:
     """Let the peer's worker do the job in `folder`.
 
-    The worker ends when its standard input does, so that it never outlives this process.
+    The worker ends when its standard input does, so that it never outlives this process. Where it
+    fails, its output is kept in the cache.
 
     Returns:
         Seconds of wall clock, the peer's imports included.
@@ -36,9 +39,8 @@ def work(peer: Peer, folder: Path) -> float:
         UserError: the worker failed, or took longer than `MOEBENCH_PEER_TIMEOUT` seconds.
     """
     path, limit = peer.interpreter(), patience()
-    log = cache_folder() / "peers" / f"{peer.name}-{os.getpid()}.log"
+    log = folder / OUTPUT
     with no_space(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
         stream = log.open("wb")
     start = time.perf_counter()
     with stream:
@@ -56,18 +58,22 @@ def work(peer: Peer, folder: Path) -> float:
         except subprocess.TimeoutExpired as error:
             raise UserError(
                 f"{peer.name} was stopped after {limit:g} seconds; set {TIMEOUT} to more, or "
-                f"calibrate on less (its output: {log})."
+                f"calibrate on less{_kept(peer, log)}."
             ) from error
         finally:
             _end(process)
     refusal = folder / REFUSAL
     if code == REFUSES and refusal.is_file():
-        log.unlink()
         raise Refused(f"{peer.name}: {_line(refusal)}")
     if code:
-        raise UserError(f"{peer.name}: {_said(folder, log, code)} (all of its output: {log}).")
-    log.unlink()
+        raise UserError(f"{peer.name}: {_said(folder, log, code)}{_kept(peer, log)}.")
     return time.perf_counter() - start
+
+
+def _kept(peer: Peer, log: Path) -> str:
+    """Keep the worker's output in the cache, and say where; nothing where that cannot be done."""
+    path = cache_folder() / "peers" / f"{peer.name}-{os.getpid()}.log"
+    return f" (all of its output: {path})" if keep(path, log.read_bytes()) else ""
 
 
 def patience() -> float:

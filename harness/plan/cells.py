@@ -29,7 +29,7 @@ def cells(
         suite: The suite.
         data_root: Folder with data sets as the hub lays them out; None for the embedded ones
             (reference models) or the hub.
-        limit: Items per task, in place of the protocol's.
+        limit: Items per task and windows per text, in place of the protocol's.
         offline: As for `harness.model.files.identity.describe`: for a dry run.
 
     Raises:
@@ -37,9 +37,7 @@ def cells(
     """
     from harness.model.files.identity import describe
 
-    protocol = suite.protocol
-    if limit is not None:
-        protocol = protocol.model_copy(update={"limit": limit})
+    protocol = suite.protocol.limited(limit)
     planned: list[Cell] = []
     for number, ref in enumerate(suite.models):
         try:

@@ -7,6 +7,7 @@ the dry run's question.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError, nearest, unknown
@@ -25,6 +26,7 @@ def check(suite: Suite) -> None:
     Raises:
         UserError: the first fault, with file and line and the nearest name.
     """
+    _check_models(suite)
     _check_protocol(suite)
     table = _table(suite)
     # The baseline is not written in the file, so recipe 1 is the file's first.
@@ -35,6 +37,14 @@ def check(suite: Suite) -> None:
             at = ("recipes", number, "steps", position)
             check_step(suite, step, at)
             check_calibration(suite, step, at)
+
+
+def _check_models(suite: Suite) -> None:
+    if not suite.made_by or suite.moved:
+        return
+    for number, ref in enumerate(suite.models):
+        if not Path(ref).exists():
+            raise suite.model_error(number, f"{ref} is not there; make it with `{suite.made_by}`.")
 
 
 def _check_protocol(suite: Suite) -> None:

@@ -95,6 +95,7 @@ class SuiteForm(Form):
     title: str = Field(default="", max_length=500)
     models: tuple[str, ...] = Field(min_length=1)
     weights: Weights = "stored"
+    made_by: str = ""
     seeds: tuple[Seed, ...] = Field(default=(0,), min_length=1)
     protocol: Protocol = Protocol()
     calibration: CalibrationForm = CalibrationForm()

@@ -87,6 +87,8 @@ class Suite:
     """True if `models` are others than the file's."""
     weights: Weights = "stored"
     """Origin of the weights; random ones serve memory, bytes, FLOPs and speed, and no download."""
+    made_by: str = ""
+    """Command that makes the models' folders, told where one is missing."""
 
     @property
     def random(self) -> bool:
@@ -226,6 +228,7 @@ class Suite:
             form.published,
             form.reference,
             weights=form.weights,
+            made_by=form.made_by,
         )
         _refuse_twins(draft, "models", list(form.models), "model", ())
         _refuse_twins(draft, "recipes", [r.name for r in form.recipes], "recipe", ("name",))

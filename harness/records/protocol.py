@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.fields import FieldInfo
@@ -20,7 +20,7 @@ EIGHT = (
 )
 """The eight zero-shot tasks of the default average, as lm-eval spells them."""
 
-LATER = ("batches", "instructions", "instruction_tokens")
+LATER = ("windows", "batches", "instructions", "instruction_tokens")
 """Fields that the protocols of the first records did not have. Every new one goes here, and has
 today's behaviour for its default: else all cells of all suites would be new ones."""
 
@@ -46,6 +46,8 @@ class Protocol(BaseModel):
     """Items per (sub)task; None for all."""
     perplexity: tuple[str, ...] = ("wikitext2", "ptb")
     """Names of the texts on which perplexity is taken."""
+    windows: int | None = Field(default=None, ge=1, le=_MOST)
+    """First windows of each text; None for all."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     batch_size: int = Field(default=16, ge=1, le=_MOST)
     experts_implementation: str = "grouped_mm"
@@ -76,6 +78,16 @@ class Protocol(BaseModel):
     def _own_shots(cls, value: object) -> object:
         """Read "own", which is how a suite spells None: TOML has no word for it."""
         return None if value == "own" else value
+
+    def limited(self, limit: int | None) -> Self:
+        """The protocol for a first look: so many items per task, so many windows per text.
+
+        Args:
+            limit: None for the protocol itself.
+        """
+        if limit is None:
+            return self
+        return self.model_copy(update={"limit": limit, "windows": limit})
 
     @property
     def sha256(self) -> str:

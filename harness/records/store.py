@@ -25,6 +25,7 @@ from typing import TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from harness.disk import scratch
 from harness.disk.writing import no_space, put
 from harness.errors import UserError, first_fault, nearest
 from harness.records.archive import AGAIN as FETCH
@@ -107,8 +108,7 @@ class Store:
         lock.flush()
 
     def _sweep(self) -> None:
-        for leftover in self.folder.rglob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        scratch.sweep(self.folder, deep=True)
         shutil.rmtree(self.work, ignore_errors=True)
 
     def cells(self) -> list[str]:
@@ -235,6 +235,22 @@ class Store:
         self.put(self.folder / "suite.toml", suite.encode())
         text = json.dumps(sealed(plan.model_dump(mode="json")), indent=1, ensure_ascii=False)
         self.put(self.folder / "cells.json", f"{text}\n".encode())
+
+    def check_places(self, cell: str) -> None:
+        """See that a cell's record and items can take their places.
+
+        Raises:
+            UserError: something else stands there.
+        """
+        for path in (self.loose.record_path(cell), self.loose.items_path(cell)):
+            if path.is_dir():
+                raise UserError(
+                    f"{path}: is a folder, where a file of results belongs; move it away."
+                )
+            if path.parent.exists() and not path.parent.is_dir():
+                raise UserError(
+                    f"{path.parent}: is a file, where a folder of results belongs; move it away."
+                )
 
     def put(self, path: Path, data: bytes) -> None:
         """Write a file so that it is either complete or absent.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.measure.environment import surroundings
 from harness.plan.cell import Cell
 from harness.records.basis import STAGES, Stage, told
 from harness.records.reading import Damaged
@@ -85,6 +86,29 @@ def to_run(planned: Sequence[Due], *, keep_older: bool, fresh_environment: bool)
         elif one.stages and not (keep_older and one.older):
             due[one.cell.id] = one
     return due
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The cells of a run, and when one that has a record is run again."""
+
+    planned: Sequence[Cell]
+    chosen: Sequence[Cell]
+    keep_older: bool
+    fresh_environment: bool
+
+    def compared(self, store: Store) -> tuple[list[Due], dict[str, Due], dict[str, str]]:
+        """Compare the cells with their records.
+
+        Returns:
+            The chosen cells beside their records; of these what is to run, by cell; and of all
+            planned cells the reasons why their records are of other code or data, by cell.
+        """
+        here = surroundings()
+        every = {cell.id: due_of(cell, store, here) for cell in self.planned}
+        asked = [every[cell.id] for cell in self.chosen]
+        due = to_run(asked, keep_older=self.keep_older, fresh_environment=self.fresh_environment)
+        return asked, due, {one.cell.id: one.why for one in every.values() if one.older}
 
 
 def reasons(due: Mapping[str, Due], planned: Sequence[Due]) -> Iterator[str]:

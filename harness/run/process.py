@@ -1,58 +1,26 @@
 """One process per cell, started from a server that has the heavy imports behind it.
 
-Importing torch, transformers and lm-eval costs several seconds of CPU; the fork server pays them
-once and runs no tensor code, so that every cell still begins in a fresh process. A worker that is
-killed becomes a failed record, and a worker never outlives the run that started it.
+A worker that is killed becomes a failed record, and neither a worker nor the server ever outlives
+the run that started it. Where the server is killed, a worker that it has started goes on, and the
+next one is started from a new server.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import multiprocessing.forkserver
-import os
-import signal
-import threading
+import sys
 import time
-from collections.abc import Callable
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.records.record import Record
 from harness.run.job import Job, Outcome, Say
+from harness.run.server import Lost, Worker, ending, start_worker
+from harness.run.serving import Execute, Work
 
-Execute = Callable[[Job, Say], Outcome]
-
-PRELOAD = (
-    "torch",
-    "transformers",
-    "datasets",
-    "fvcore.nn",
-    "scipy.stats",
-    "lm_eval.evaluator",
-    "lm_eval.models.huggingface",
-    "harness.calibration.walk",
-    "harness.method.recipe",
-    "harness.evaluate.scorer",
-    "harness.measure.flops",
-    "harness.measure.speed.compared",
-    "harness.model.files.audit",
-    "harness.model.files.opening",
-    "harness.run.worker",
-)
-"""Modules that the fork server imports for all workers; of a wrong name it says nothing."""
-_LOG_LINES = 20
-"""Last lines of its log that the record of a dead worker keeps."""
 _GOODBYE = 10.0
 """Seconds that a worker has to end by itself once it has answered."""
-
-
-def start_server() -> None:
-    """Start importing in the background; call it once the environment is as workers need it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOAD))
-    multiprocessing.forkserver.ensure_running()
+_LOG_LINES = 20
+"""Last lines of its log that the record of a dead worker keeps."""
 
 
 def run_cell(
@@ -72,78 +40,51 @@ def run_cell(
         UserError: nothing can run until the user acts (no space left).
     """
     started = time.perf_counter()
-    context = multiprocessing.get_context("forkserver")
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(job, writer, execute), daemon=True)
-    process.start()
-    writer.close()  # or the end of the worker would never be seen
+    try:
+        worker = start_worker()
+    except Lost as error:
+        return _failed(job, str(error), started)
     phase = "starting"
     try:
-        while True:
-            message = reader.recv()
+        _send(worker, (str(Path.cwd()), sys.path, job, execute))
+        while (message := _next(worker)) is not None:
+            if isinstance(message, str):
+                phase = message
+                on_phase(phase)
+                continue
+            worker.ended(_GOODBYE)
             if isinstance(message, UserError):
                 raise message
-            if isinstance(message, Outcome):
-                process.join(_GOODBYE)
-                return message
-            phase = message
-            on_phase(phase)
-    except EOFError:
-        process.join()
-        return Outcome(_died(job, process.exitcode, phase, time.perf_counter() - started))
+            return message
+        return _failed(job, _death(worker, phase), started)
     finally:
-        reader.close()
-        if process.is_alive():
-            process.kill()
-        process.join()
+        worker.ended()
 
 
-def _died(job: Job, code: int | None, phase: str, seconds: float) -> Record:
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        reason = f"The worker was killed by {name} while {phase}."
-        if -code == signal.SIGKILL:
-            reason += " The system probably ran out of memory."
-    else:
-        reason = f"The worker ended with exit code {code} while {phase}."
+def _send(worker: Worker, work: Work) -> None:
+    with contextlib.suppress(OSError):  # it is dead already, which the next message tells
+        worker.connection.send(work)
+
+
+def _next(worker: Worker) -> Outcome | UserError | str | None:
+    """Return what a worker says next; None if it is dead."""
+    try:
+        message: Outcome | UserError | str = worker.connection.recv()
+    except (EOFError, OSError):
+        return None
+    return message
+
+
+def _death(worker: Worker, phase: str) -> str:
+    code = worker.ended(_GOODBYE)
+    if code is None:
+        return f"The worker was lost while {phase}, and so was the server that started it."
+    how, stop, rest = ending(code).partition(".")
+    return f"The worker {how} while {phase}{stop}{rest}"
+
+
+def _failed(job: Job, reason: str, started: float) -> Outcome:
     with contextlib.suppress(OSError):
         lines = job.log.read_text(encoding="utf-8", errors="replace").splitlines()
         reason = "\n".join([reason, *lines[-_LOG_LINES:]])
-    return job.cell.record("failed", seconds, reason=reason)
-
-
-def _serve(
-    job: Job,
-    connection: Connection,
-    execute: Execute | None,
-) -> None:
-    # Ctrl-C reaches the whole group; the run decides, and kills this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    _redirect_output(job.log)
-    try:
-        answer: Outcome | UserError = (execute or _worker())(job, connection.send)
-    except UserError as error:
-        answer = error
-    connection.send(answer)
-
-
-def _worker() -> Execute:
-    from harness.run.worker import execute
-
-    return execute
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _redirect_output(log: Path) -> None:
-    """Send everything printed, by C libraries too, to the log."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    return Outcome(job.cell.record("failed", time.perf_counter() - started, reason=reason))

@@ -15,9 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.disk.writing import no_space
+from harness.cache.upkeep import in_use
+from harness.disk import scratch
+from harness.disk.writing import no_space, obstacle
 from harness.errors import UserError, nearest
-from harness.measure.environment import surroundings
 from harness.model.families.shipped import config_file
 from harness.places import cache_folder, data_root_of, prepare_environment
 from harness.plan.cell import Cell
@@ -29,12 +30,13 @@ from harness.records.basis import Basis, told
 from harness.records.reading import Damaged
 from harness.records.record import Record
 from harness.records.store import Plan, Store
-from harness.report.publish import publish
-from harness.run.due import ALL, Due, due_of, reasons, to_run
+from harness.report.publish import board_of, publish
+from harness.run.due import ALL, Choice, Due, reasons
 from harness.run.job import Job, Outcome
-from harness.run.process import run_cell, start_server
+from harness.run.process import run_cell
 from harness.run.progress import Progress, gist
 from harness.run.room import check_room
+from harness.run.server import start_server
 
 if TYPE_CHECKING:
     from harness.report.board import Leaderboard
@@ -93,7 +95,8 @@ def run(
         suite: The suite, as `Suite.load` gives it.
         results: Folder for the results of all suites.
         only: Pattern of the cells to run (see `select`); None for all.
-        limit: Items per task, in place of the protocol's; gives cells with ids of their own.
+        limit: Items per task and windows per text, in place of the protocol's; gives cells with
+            ids of their own.
         data_root: Folder with data sets as the hub lays them out; None for the embedded ones
             (reference models) or the hub.
         keep_artifacts: Leave the compressed models in the results folder.
@@ -113,13 +116,14 @@ def run(
         chosen = select(planned, only)
     store = Store(results / suite.name)
     summary = Summary(store.folder, len(chosen))
-    with store.locked():
-        here = surroundings()
-        every = {cell.id: due_of(cell, store, here) for cell in planned}
-        asked = [every[cell.id] for cell in chosen]
-        due = to_run(asked, keep_older=keep_older, fresh_environment=fresh_environment)
+    choice = Choice(planned, chosen, keep_older, fresh_environment)
+    if store.folder.is_dir() and (why := obstacle(store.folder)):
+        return _only_read(summary, choice, store, why, shown)
+    with in_use(), store.locked():
+        asked, due, older = choice.compared(store)
+        for identity in due:
+            store.check_places(identity)
         shown.tell(reasons(due, asked))
-        older = {one.cell.id: one.why for one in every.values() if one.older}
         store.begin(plan_of(suite, planned, older), suite.text)
         for number, cell in enumerate(chosen, start=1):
             if cell.id not in due:
@@ -133,6 +137,26 @@ def run(
         summary.kept = sum(cell.id in older for cell in chosen)
         with shown.doing("writing tables and plots"):
             summary.board = publish(store)
+    return summary
+
+
+def _only_read(
+    summary: Summary, choice: Choice, store: Store, why: str, shown: Progress
+) -> Summary:
+    """Finish a run in a folder that cannot be written, where all of its cells are finished.
+
+    Raises:
+        UserError: one is not.
+    """
+    asked, due, older = choice.compared(store)
+    if due:
+        raise UserError(
+            f"{store.folder}: cannot be written ({why}), and {len(due)} of {len(asked)} cells are "
+            "still to run. Make it writable, make room, or choose another folder by --results."
+        )
+    shown.tell([f"{store.folder}: cannot be written ({why}); tables and plots stay as they are."])
+    summary.kept = sum(cell.id in older for cell in choice.chosen)
+    summary.board = board_of(store)
     return summary
 
 
@@ -179,6 +203,7 @@ def _run_one(
             _keep(job.artifact, store.artifacts / cell.id)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        scratch.sweep(scratch.temporary())  # a worker that was killed may have left something
     return record
 
 
@@ -208,9 +233,9 @@ def _settled(record: Record, cell: Cell, basis: Basis) -> Record:
 
 
 def _keep(artifact: Path, folder: Path) -> None:
-    with no_space(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with no_space(folder), scratch.folder(folder.parent, folder.name) as before:
+        if folder.exists():
+            folder.replace(before / folder.name)
         artifact.replace(folder)
 
 

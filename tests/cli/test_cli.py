@@ -21,7 +21,7 @@ from .conftest import Run
 
 VERBS = (
     *("run", "leaderboard", "verdict", "gate", "plot"),
-    *("compress", "export", "evaluate", "list", "show", "doctor"),
+    *("compress", "export", "evaluate", "list", "show", "cache", "doctor"),
 )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import owners
+from harness.cli.process import owners
 from harness.errors import UserError
 
 
@@ -47,7 +47,7 @@ def test_an_overwritten_package_is_refused(tmp_path: Path, monkeypatch: pytest.M
         files = (File(),)
 
     monkeypatch.setattr(owners, "distribution", lambda name: Distribution)
-    home = Path(owners.__file__).parents[2]
+    home = Path(owners.__file__).parents[3]
     assert owners.overwritten(home) == ["suites"]
     with pytest.raises(UserError, match="'suites'"):
         owners.refuse_foreign_packages()

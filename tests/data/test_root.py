@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -40,13 +41,52 @@ def _write_parquet(path: Path) -> None:
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), path)
 
 
-def test_every_format_gives_the_same_rows(folder: Path) -> None:
-    (folder / "a-test.jsonl").write_text(LINES)
-    (folder / "b-test.jsonl.gz").write_bytes(gzip.compress(LINES.encode()))
-    (folder / "c-test.json").write_text(json.dumps(ROWS))
-    (folder / "d-test.json.gz").write_bytes(gzip.compress(LINES.encode()))
-    _write_parquet(folder / "e-test.parquet")
-    assert _root(folder).rows("someone/things", split="test") == ROWS * 5
+WRITTEN: dict[str, Callable[[Path], object]] = {
+    "test.jsonl": lambda file: file.write_text(LINES),
+    "test.jsonl.gz": lambda file: file.write_bytes(gzip.compress(LINES.encode())),
+    "test.json": lambda file: file.write_text(json.dumps(ROWS)),
+    "test.json.gz": lambda file: file.write_bytes(gzip.compress(LINES.encode())),
+    "test.ndjson": lambda file: file.write_text(LINES),
+    "test.parquet": lambda file: _write_parquet(file),
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_every_format_gives_the_same_rows(folder: Path, name: str) -> None:
+    WRITTEN[name](folder / name)
+    assert _root(folder).rows("someone/things", split="test") == ROWS
+
+
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize(("one", "other"), [*itertools.combinations(WRITTEN, 2)])
+def test_a_split_in_two_formats_is_refused_naming_both_files(
+    folder: Path, one: str, other: str, declared: bool
+) -> None:
+    for name in (one, other):
+        WRITTEN[name](folder / name)
+    if declared:
+        split = {"split": "test", "path": "test*"}
+        _configs(folder, [{"config_name": "c", "data_files": [split]}])
+    first, second = sorted([one, other])
+    said = f"{first} and {second} hold the same split in different formats"
+    with pytest.raises(UserError, match=re.escape(said)):
+        _root(folder).rows("someone/things", split="test")
+
+
+def test_a_packed_file_beside_the_unpacked_one_is_not_read(folder: Path) -> None:
+    (folder / "val.jsonl").write_text(LINES)
+    (folder / "val.jsonl.zst").write_bytes(b"packed")
+    assert _root(folder).rows("someone/things", files="val.jsonl*") == ROWS
+
+
+def test_files_that_cannot_be_read_are_named_by_their_ending(folder: Path) -> None:
+    (folder / "README.md").write_text("A card.")
+    with pytest.raises(UserError, match=r"things: holds no data file; put those of someone/things"):
+        _root(folder).rows("someone/things", split="test")
+    (folder / "test.csv").write_text("text,label\nrow 0,0\n")
+    said = r"things: files that end in \.csv are not read; write the rows as one of \.jsonl, "
+    with pytest.raises(UserError, match=said):
+        _root(folder).rows("someone/things", split="test")
 
 
 def test_the_readme_says_which_files_a_config_and_split_have(folder: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -61,3 +62,17 @@ def test_a_name_that_no_file_can_have_is_no_file() -> None:
     for name in ("x" * 10_000, "a\0b", "x/" * 5000):
         assert not is_file(Path(name))
         assert not is_folder(Path(name))
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\uDE00", r"\ude00\ud83d", r"a\uD83D\u0041"])
+def test_half_a_character_is_a_fault_with_its_line(half: str) -> None:
+    for text in (f'"{half}"', f'{{"a": ["{half}"]}}', f'{{"{half}": 1}}'):
+        with pytest.raises(UserError, match=r"^here: \\u.* is half a character"):
+            parse_json(text, "here")
+    with pytest.raises(UserError, match=r"^here:3: "):
+        parse_json(f'[\n"a",\n"{half}"]', "here")
+
+
+@pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud83d"', '"\U0001f600"', r'"\u00e9"'])
+def test_whole_characters_are_read_however_they_are_spelled(text: str) -> None:
+    assert parse_json(text, "here") == json.loads(text)

@@ -6,18 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import datasets
-import lm_eval
-import lm_eval.evaluator
 import pytest
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from harness.data import DataRoot
 from harness.evaluate import scorer
-from harness.evaluate.lm_eval_tasks import folder_of
 from harness.evaluate.tasks import evaluate_tasks
+from tests.evaluate.stock import compare, stock_on
 
 TASKS = ("arc_challenge", "boolq", "hellaswag", "mmlu_anatomy", "piqa", "winogrande")
 _DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
@@ -29,52 +25,7 @@ def stock(
     root: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Any]:
     """`simple_evaluate` on the data root as `datasets` itself reads it."""
-    monkeypatch.chdir(root)  # `datasets` takes "allenai/ai2_arc" for the folder of that name
-    cache = tmp_path_factory.getbasetemp() / "datasets-cache"
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-    monkeypatch.setattr(lm_eval.evaluator, "add_env_info", lambda _: None)  # seconds of it
-
-    def run(
-        lm: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerFast,
-        tasks: tuple[str, ...],
-        *,
-        shots: int = 0,
-        limit: int | None = None,
-        batch_size: int = 4,
-    ) -> Any:
-        model = HFLM(
-            pretrained=lm, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32"
-        )
-        manager = TaskManager(
-            include_defaults=False, include_path=sorted({str(folder_of(task)) for task in tasks})
-        )
-        return lm_eval.simple_evaluate(
-            model, tasks=list(tasks), num_fewshot=shots, limit=limit, task_manager=manager
-        )
-
-    return run
-
-
-def _compare(ours: tuple[Any, Any], theirs: Any, tasks: tuple[str, ...]) -> float:
-    """Everything but the log-likelihoods is equal; returns their largest difference."""
-    results, items = ours
-    worst = 0.0
-    for task in tasks:
-        row, samples = theirs["results"][task], theirs["samples"][task]
-        for name, value in results[task].metrics.items():
-            assert row[f"{name},none"] == value
-            assert row[f"{name}_stderr,none"] == results[task].stderr[name]
-        mine = [item for item in items if item.task == task]
-        assert len(mine) == len(samples)
-        for item, sample in zip(mine, samples, strict=True):
-            assert (item.item, item.prompt) == (sample["doc_hash"], sample["prompt_hash"])
-            assert item.metrics == {name: sample[name] for name in sample["metrics"]}
-            values, greedy = zip(*sample["filtered_resps"], strict=True)
-            assert item.greedy == list(greedy)
-            gaps = (abs(a - b) for a, b in zip(item.loglikelihoods, values, strict=True))
-            worst = max(worst, *gaps)
-    return worst
+    return stock_on(root, tmp_path_factory.getbasetemp() / "datasets-cache", monkeypatch)
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
@@ -93,7 +44,7 @@ def test_scores_in_shared_rows_are_those_of_stock_lm_eval(
     # Only shared rows may compute: a fallback to stock would compare lm-eval with itself.
     monkeypatch.setattr(HFLM, "_loglikelihood_tokens", None)
     ours = evaluate_tasks(lm, tokenizer, TASKS, data=DataRoot(root))
-    assert _compare(ours, theirs, TASKS) < 1e-4
+    assert compare(ours, theirs, TASKS) < 1e-4
 
 
 def test_few_shot_prompts_are_shared_and_equal(
@@ -105,7 +56,7 @@ def test_few_shot_prompts_are_shared_and_equal(
     theirs = stock(mixtral, tokenizer, ("mmlu_anatomy",), shots=5)
     ours = evaluate_tasks(mixtral, tokenizer, ("mmlu_anatomy",), data=DataRoot(root), shots=5)
     assert ours[0]["mmlu_anatomy"].shots == 5
-    assert _compare(ours, theirs, ("mmlu_anatomy",)) < 1e-4
+    assert compare(ours, theirs, ("mmlu_anatomy",)) < 1e-4
 
 
 def test_requests_longer_than_the_model_are_cut_as_stock_does(
@@ -118,7 +69,7 @@ def test_requests_longer_than_the_model_are_cut_as_stock_does(
     lm = build("mixtral", max_position_embeddings=32)
     theirs = stock(lm, tokenizer, ("boolq", "hellaswag"))
     ours = evaluate_tasks(lm, tokenizer, ("boolq", "hellaswag"), data=DataRoot(root))
-    assert _compare(ours, theirs, ("boolq", "hellaswag")) < 1e-4
+    assert compare(ours, theirs, ("boolq", "hellaswag")) < 1e-4
     assert "boolq: 20 requests cut to the model's 32 tokens" in caplog.text
 
 
@@ -176,7 +127,7 @@ def test_what_shared_rows_cannot_do_is_left_to_stock(
     assert not scorer.shareable(lm, 17)
     theirs = stock(lm, tokenizer, ("boolq",), batch_size=16)
     ours = evaluate_tasks(lm, tokenizer, ("boolq",), data=DataRoot(root))
-    assert _compare(ours, theirs, ("boolq",)) == 0.0
+    assert compare(ours, theirs, ("boolq",)) == 0.0
 
 
 def test_a_window_as_long_as_the_requests_shares_rows(

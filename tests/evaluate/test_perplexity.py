@@ -76,6 +76,23 @@ def test_a_shorter_protocol_keeps_its_length(
     assert result.value == pytest.approx(_straight(mixtral, ids, 128), rel=1e-5)
 
 
+def test_the_first_windows_are_said_to_be_the_first(
+    mixtral: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: DataRoot
+) -> None:
+    whole = perplexity(mixtral, tokenizer, "ptb-128", data=texts)
+    few = perplexity(mixtral, tokenizer, "ptb-128", data=texts, first=2)
+    ids = token_ids(TEXTS["ptb-128"], tokenizer, texts).tolist()
+    assert few.value == pytest.approx(_straight(mixtral, ids, 128, most=2), rel=1e-5)
+    assert (few.windows, few.tokens) == (2, 2 * 127)
+    assert few.note == f"only the first 2 of {whole.windows} windows"
+    assert few.data != whole.data
+    every = perplexity(mixtral, tokenizer, "ptb-128", data=texts, first=whole.windows)
+    assert (every.value, every.note, every.data) == (whole.value, None, whole.data)
+    short = perplexity(mixtral, tokenizer, "ptb", data=texts, first=1)
+    assert short.note is not None
+    assert short.note.startswith("windows of 512 tokens, the model's limit, not 2048; only the ")
+
+
 def test_the_batch_changes_nothing(
     mixtral: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,

@@ -212,7 +212,24 @@ def test_evaluation_is_quiet_and_tells_its_progress(
     )
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
-    assert told[-1] == ("score", 40, 40)
+    assert (told[0], told[-1]) == (("hellaswag", 0, 40), ("hellaswag", 40, 40))
+    assert [done for _, done, _ in told] == sorted({done for _, done, _ in told})
+    assert len(told) > 2
+
+
+def test_lm_eval_s_own_ways_tell_their_progress_too(
+    mixtral: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, root: Path
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    evaluate_tasks(
+        mixtral,
+        tokenizer,
+        ("hellaswag",),
+        data=DataRoot(root),
+        progress=lambda *step: told.append(step),
+        shared=False,
+    )
+    assert told == [("hellaswag", done, 40) for done in range(41)]
 
 
 def test_scores_that_are_not_finite_are_an_error(

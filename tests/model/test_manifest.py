@@ -117,7 +117,7 @@ def test_a_whole_file_put_beside_the_shards_is_refused(artifact: Path, parts: Pa
 
 
 def test_harmless_strangers_are_not_minded(artifact: Path) -> None:
-    for name in ("README.md", ".DS_Store", ".gitattributes"):
+    for name in ("notes.md", ".DS_Store", ".gitattributes"):
         (artifact / name).write_text("a note")
     read(artifact, streaming=False)
     open_meta(str(artifact))

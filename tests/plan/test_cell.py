@@ -162,7 +162,7 @@ def test_all_cells_of_a_suite_the_baseline_first(checkpoint: Path) -> None:
     ]
     limited = cells(Suite.parse(text, name="x", source="x.toml"), limit=5)
     assert {cell.id for cell in limited}.isdisjoint(cell.id for cell in planned)
-    assert limited[0].protocol.limit == 5
+    assert (limited[0].protocol.limit, limited[0].protocol.windows) == (5, 5)
 
 
 def test_a_model_that_is_not_there_is_said_with_its_line() -> None:

@@ -19,7 +19,7 @@ from harness.records.archiving import archive
 from harness.records.basis import STAGES, Basis, Stage
 from harness.records.record import Record, TaskResult
 from harness.records.store import Store
-from harness.run import runner
+from harness.run import due, runner
 from harness.run.job import Job, Outcome, Say
 from harness.run.progress import Progress, gist
 from harness.run.runner import Summary, select
@@ -220,7 +220,7 @@ def test_other_versions_are_told_and_run_again_when_asked(
     bench.behave = lambda job: Outcome(job.cell.record("ok", 0.1, environment=here))
     bench.run()
     there = {**surroundings(), "transformers": "99.0"}
-    monkeypatch.setattr(runner, "surroundings", lambda: there)
+    monkeypatch.setattr(due, "surroundings", lambda: there)
     bench.run()
     assert bench.ran == []
     assert "3 cells" in bench.output.getvalue()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,14 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from harness.disk import scratch
 from harness.errors import UserError, first_line
 from harness.model.checkpoint import INDEX, weight_files
 from harness.model.edits import parse
-from harness.model.files.generation import read_generation, write_generation
-from harness.model.files.identity import read_config
+from harness.model.families.switches import switch_off
+from harness.model.files.beside import write_beside
+from harness.model.files.generation import read_generation
+from harness.model.files.identity import read_config, write_config
 from harness.model.files.manifest import Manifest, write_manifest
 from harness.model.files.skeleton import build_on_meta
 from harness.model.files.tensors import LAYER, _parts, agree, state
@@ -59,9 +61,8 @@ def save(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} exists and is not empty; name a new folder.")
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as scratch:
-            whole = Path(scratch) / "artifact"
+        with scratch.folder(folder.parent, folder.name) as place:
+            whole = place / "artifact"
             _write(model, whole, recipe, calibration)
             if folder.exists():
                 folder.rmdir()
@@ -77,14 +78,12 @@ def _write(
     calibration: Sequence[Mapping[str, Any]],
 ) -> None:
     folder.mkdir()
-    model.config.save_pretrained(folder)
-    write_generation(model, folder)
+    write_config(model.stated_config, folder)
     if model.streamed:
         _write_parts(model, folder)
     else:
         save_torch_state_dict(state(model), str(folder))
-    if model.has_tokenizer:
-        model.tokenizer.save_pretrained(folder)
+    write_beside(model, folder)
     text = {
         "base": {"ref": model.ref, "sha256": model.sha256},
         "recipe": list(recipe),
@@ -115,13 +114,17 @@ def meta_model(manifest: Manifest, *, experts: str, attention: str) -> MoEModel:
         UserError: an edit is not known or does not fit, or `config.json` is corrupt.
     """
     folder = manifest.folder
-    lm = build_on_meta(read_config(str(folder)), experts=experts, attention=attention)
+    config = read_config(str(folder))
+    stated = switch_off(config)
+    lm = build_on_meta(config, experts=experts, attention=attention)
     model = MoEModel(
         lm,
         ref=str(manifest.base.get("ref")),
         sha256=str(manifest.base.get("sha256")),
         tokenizer_source=tokenizer_source(str(folder)),
         check=manifest.check_small,
+        home=folder,
+        stated=stated,
     )
     for number, data in enumerate(manifest.edits):
         model.apply(parse(data, where=f"{folder / EDITS_FILE}, edit {number}"))

@@ -13,6 +13,7 @@ from harness.model.checkpoint import (
     WHOLE,
     checkpoint_sha256,
     refuse_other_kinds,
+    refused_quantized,
 )
 from harness.model.families.shipped import config_file
 from harness.model.names import EDITS_FILE, folder_of
@@ -111,7 +112,9 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
 
     from harness.model.families import deepseek
     from harness.model.families.family import FAMILIES
+    from harness.model.families.fields import refuse_unread
     from harness.model.families.limits import check_limits
+    from harness.model.families.sizes import refuse_impossible
 
     deepseek.register()
     folder = folder_of(ref)
@@ -134,11 +137,36 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
                 f"{ref}: no folder here, not in the hub's cache, and the hub did not give it (no "
                 "network, no such model, or one that needs a login)."
             ) from error
-        raise UserError(
-            f"the configuration of {ref} cannot be read: {first_line(error)}."
-        ) from error
+        raise UserError(f"the configuration of {ref} cannot be read: {_reason(error)}.") from error
     _refuse_other_weights(config, ref, quantized=quantized)
+    where = f"the configuration of {ref}" if folder is None else str(folder / "config.json")
+    try:
+        refuse_unread(config, where)
+        refuse_impossible(config, where)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: a field is of another kind ({first_line(error)}).") from error
     return config
+
+
+def write_config(config: Any, folder: Path) -> None:
+    """Write `config.json`.
+
+    transformers' own way refuses a configuration with settings of generation, which old ones have.
+    """
+    config.to_json_file(folder / "config.json", use_diff=True)
+
+
+def _reason(error: Exception) -> str:
+    """The field at fault, where transformers names it in a line and says why in the next."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    named = len(lines) > 1 and lines[0].endswith(":")
+    return " ".join(lines[:2]).rstrip(".") if named else first_line(error)
+
+
+_QUANTIZED = ("quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""Files beside a configuration in which quantizers put what others put into it."""
+_SETTINGS = ("quantization_config", "compression_config", "quantization")
+"""Fields of a configuration for the same."""
 
 
 def _refuse_other_weights(config: Any, ref: str, *, quantized: bool) -> None:
@@ -147,13 +175,17 @@ def _refuse_other_weights(config: Any, ref: str, *, quantized: bool) -> None:
             f"the configuration of {ref} names its weights itself (transformers_weights); give "
             f"that file the name {WHOLE} and take the field out."
         )
-    settings = getattr(config, "quantization_config", None)
-    if settings is not None and not quantized:
-        how = settings.get("quant_method") if isinstance(settings, dict) else None
-        raise UserError(
-            f"{ref} is quantized already ({how or 'quantization_config in config.json'}); take the "
-            "checkpoint that it was made from, or an artifact."
-        )
+    if quantized:
+        return
+    folder = folder_of(ref)
+    beside = [name for name in _QUANTIZED if folder is not None and (folder / name).is_file()]
+    for field in _SETTINGS:
+        settings = getattr(config, field, None)
+        if settings is not None:
+            how = settings.get("quant_method") if isinstance(settings, dict) else None
+            raise refused_quantized(ref, str(how or f"{field} in config.json"))
+    if beside:
+        raise refused_quantized(ref, f"it has {beside[0]}")
 
 
 def refuse_adapter_on_hub(ref: str) -> None:

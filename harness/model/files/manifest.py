@@ -124,6 +124,8 @@ class Manifest:
         for name in self.digests:
             if not is_file(self.folder / name):
                 raise UserError(f"{self.folder / name} is missing; {_MEND}.")
+            if not name.endswith(".safetensors"):
+                self.check(self.folder / name)
         for file in side_files(self.folder):
             if file.name != EDITS_FILE:
                 self.check(file)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError, first_line
-from harness.model.checkpoint import weight_files
+from harness.errors import UserError
+from harness.model.checkpoint import plain_files
 from harness.model.files.identity import (
     check_unchanged,
     describe,
     read_config,
     refuse_adapter_on_hub,
 )
-from harness.model.files.skeleton import _implementations, build_on_meta
+from harness.model.files.skeleton import _implementations, build_on_meta, building
 from harness.model.names import EDITS_FILE, folder_of
 from harness.model.tokenizer import tokenizer_source
 
@@ -75,7 +75,10 @@ def _open_checkpoint(
     attention: str,
 ) -> MoEModel:
     """Load a checkpoint whole, as transformers does."""
+    from harness.model.families.switches import switch_off, switch_off_answers
+    from harness.model.files.beside import fetch_beside
     from harness.model.files.fit import check_folder
+    from harness.model.files.generation import check_generation
     from harness.model.files.head import tell_head
     from harness.model.shell import own
     from harness.model.view import MoEModel
@@ -84,14 +87,20 @@ def _open_checkpoint(
     if folder is None:
         refuse_adapter_on_hub(ref)
     else:
+        plain_files(folder)
+        check_generation(folder)
         check_folder(folder, experts=experts, attention=attention)
+    config = read_config(ref)
+    stated = switch_off(config)
     lm = _from_pretrained(
         str(folder or ref),
+        config=config,
         local_files_only=folder is not None,
         dtype=dtype or "auto",
         **_implementations(info.family, experts, attention),
     )
     tell_head(lm)
+    switch_off_answers(lm.generation_config)
     lm.to(device)  # type: ignore[arg-type]
     if lm.device.type == "cpu":
         own(lm)
@@ -102,6 +111,8 @@ def _open_checkpoint(
         sha256=info.sha256,
         tokenizer_source=tokenizer_source(ref),
         check=partial(check_unchanged, ref, info.sha256),
+        home=folder or fetch_beside(ref, getattr(config, "_commit_hash", None)),
+        stated=stated,
     )
 
 
@@ -112,7 +123,7 @@ def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     lm: PreTrainedModel
     report: dict[str, Any]
-    try:
+    with building(source):
         lm, report = AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
             source,
             use_safetensors=True,
@@ -120,8 +131,6 @@ def _from_pretrained(source: str, **options: Any) -> PreTrainedModel:
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise UserError(f"{source} cannot be loaded: {first_line(error)}.") from error
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(str(key) for key in report.get(kind) or ())
         if keys:
@@ -143,6 +152,7 @@ def open_meta(
     Raises:
         UserError: as `describe`, or a file of an artifact is not the one that was saved.
     """
+    from harness.model.families.switches import switch_off
     from harness.model.files.artifact import meta_model
     from harness.model.files.head import settle_head
     from harness.model.files.manifest import Manifest
@@ -155,6 +165,8 @@ def open_meta(
         return meta_model(manifest, experts=experts, attention=attention)
     config = read_config(ref, offline=True)
     if folder is not None and any(folder.glob("*.safetensors")):
-        settle_head(config, Files(weight_files(folder)))
+        settle_head(config, Files(plain_files(folder)))
+    stated = switch_off(config)
     lm = build_on_meta(config, experts=experts, attention=attention)
-    return MoEModel(lm, ref=ref, sha256=f"meta/{ref}", tokenizer_source=tokenizer_source(ref))
+    source = tokenizer_source(ref)
+    return MoEModel(lm, ref=ref, sha256=f"meta/{ref}", tokenizer_source=source, stated=stated)

@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 
 from harness.errors import UserError
-from harness.model.checkpoint import weight_files
+from harness.model.checkpoint import plain_files, weight_files
+from harness.model.families.switches import switch_off
 from harness.model.files.artifact import meta_model
+from harness.model.files.beside import WANTED
 from harness.model.files.fit import check
 from harness.model.files.generation import read_generation
 from harness.model.files.head import settle_head
@@ -50,7 +52,7 @@ def open_streamed(
             manifest.check_all()  # a damaged file is named, if that is why
             raise
     else:
-        held = weight_files(folder)
+        held = plain_files(folder)
         files = Files(held, device=device, check=_Unchanged(held))
         model = _on_meta(ref, folder, files, dtype, experts=experts, attention=attention)
         check(model, files, folder)
@@ -76,12 +78,15 @@ def _on_meta(
     config.dtype = files.dtype = dtype or config.dtype or _own_dtype(files)
     settle_head(config, files)
     sha256 = describe(ref).sha256
+    stated = switch_off(config)
     model = MoEModel(
         build_on_meta(config, experts=experts, attention=attention),
         ref=ref,
         sha256=sha256,
         tokenizer_source=tokenizer_source(ref),
         check=partial(check_unchanged, ref, sha256),
+        home=folder,
+        stated=stated,
     )
     read_generation(model, folder)
     return model
@@ -108,7 +113,8 @@ def _downloaded(ref: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(ref, allow_patterns=["*.json", "*.safetensors"]))
+        patterns = ["*.json", "*.safetensors", *WANTED]
+        return Path(snapshot_download(ref, allow_patterns=patterns))
     except (OSError, ValueError) as error:
         raise UserError(
             f"{ref}: it is not whole in the hub's cache, and the hub did not give it."

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _ALIGNMENT = 16
 """Bytes: what `grouped_mm` asks of the strides of its operands."""
+
+
+def takes(sizes: Iterable[int], dtype: torch.dtype) -> bool:
+    """True if `grouped_mm` takes matrices of these numbers of inputs and outputs."""
+    return all(size * dtype.itemsize % _ALIGNMENT == 0 for size in sizes)
+
+
+def choose_experts(config: Any, asked: str | None, dtype: torch.dtype) -> None:
+    """Have transformers' experts run as was asked, or one by one where `grouped_mm` cannot.
+
+    Args:
+        config: Of the model; changed in place.
+        asked: transformers' experts implementation; None for models without experts.
+        dtype: Of the weights.
+    """
+    if asked != "grouped_mm":
+        return
+    inner = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
+    fits = takes((config.hidden_size, inner), dtype)
+    config._experts_implementation = asked if fits else "eager"
 
 
 def grouped_linear(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
@@ -21,9 +44,7 @@ def grouped_linear(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
     Returns:
         [rows, outputs].
     """
-    outputs, inputs = weight.shape[1:]
-    size = weight.element_size()
-    if inputs * size % _ALIGNMENT == 0 and outputs * size % _ALIGNMENT == 0:
+    if takes(weight.shape[1:], weight.dtype):
         out: Tensor = F.grouped_mm(x.contiguous(), weight.transpose(-2, -1), offs=offsets)
         return out
     ends = offsets.tolist()

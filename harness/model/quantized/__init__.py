@@ -1,4 +1,4 @@
 """Matrices as codes on a grid: their schemes, their packing, and the products that read codes.
 
-Imports cache, places.
+Imports cache, disk, errors, places.
 """

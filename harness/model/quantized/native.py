@@ -13,7 +13,6 @@ import hashlib
 import logging
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,8 @@ import torch
 from torch import Tensor
 
 from harness.cache import sealed
+from harness.disk import scratch
+from harness.errors import UserError
 from harness.places import cache_folder
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ def product() -> Product | None:
         return None
     try:
         function = _library().int4_rows
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, UserError, subprocess.SubprocessError) as error:
         logger.info("4-bit products run in torch's kernel: %s", error)
         return None
     function.argtypes = [ctypes.c_void_p] * 4 + [ctypes.c_long] * 4 + [ctypes.c_int]
@@ -65,14 +66,15 @@ def _library() -> ctypes.CDLL:
 
     Raises:
         OSError: there is no compiler, or what it made cannot be loaded.
+        UserError: there is no temporary folder.
         subprocess.SubprocessError: it does not compile.
     """
     key = hashlib.sha256(SOURCE.read_bytes() + " ".join(FLAGS).encode()).hexdigest()[:16]
     path = cache_folder() / "kernels" / f"int4-{key}.so"
     # Code that was cut would end the process when it is loaded, or worse, later.
     if sealed.read_bytes(path) is None:
-        with tempfile.TemporaryDirectory() as folder:
-            made = _compiled(Path(folder))
+        with scratch.folder(what="kernel") as folder:
+            made = _compiled(folder)
             if not sealed.write_bytes(path, made.read_bytes()):
                 return ctypes.CDLL(str(made))
     return ctypes.CDLL(str(path))

@@ -12,6 +12,7 @@ from harness.plan.cell import CellStep, step_info
 from harness.records.record import CalibrationInfo, Memory, StepInfo
 from harness.run.job import Say
 from harness.run.stages.opening import open_stored
+from harness.run.ticks import Ticks
 
 if TYPE_CHECKING:
     from harness.calibration.tokens import Tokens
@@ -105,7 +106,8 @@ def run_steps(
     with PeakMemory(model.device) as peak:
         for step in steps:
             say(f"running {step.method}")
-            report, calibration = run_step(model, step, places)
+            told = Ticks(say, f"running {step.method}", "blocks")
+            report, calibration = run_step(model, step, places, told)
             notes += [note.model_dump(mode="json") for note in report.notes]
             warnings += report.warnings
             recipe.append(step_info(step, calibration=calibration, seconds=report.seconds))
@@ -137,8 +139,17 @@ def run_dry(model: MoEModel, step: CellStep) -> None:
     compress(model, [BoundStep(method, calibration)])
 
 
-def run_step(model: MoEModel, step: CellStep, places: Places) -> tuple[StepReport, CalibrationInfo]:
-    """Carry a step out on an open model; return its report, and what it was calibrated on."""
+def run_step(
+    model: MoEModel, step: CellStep, places: Places, told: Ticks | None = None
+) -> tuple[StepReport, CalibrationInfo]:
+    """Carry a step out on an open model; return its report, and what it was calibrated on.
+
+    Args:
+        model: The model.
+        step: The step.
+        places: The data and the cache.
+        told: Told how many blocks an edit has reached.
+    """
     from harness.calibration.cache import keep_tokens
     from harness.calibration.walk import Calibration
     from harness.method import registry
@@ -149,7 +160,13 @@ def run_step(model: MoEModel, step: CellStep, places: Places) -> tuple[StepRepor
     keep_tokens(tokens, places.cache)
     form = step.calibration
     calibration = Calibration(tokens, batch_size=form.batch_size, cache=places.cache)
-    [report] = compress(model, [BoundStep(method, calibration)])
+    blocks = 1 + max(block.index for block in model.blocks)
+
+    def on_block(block: int) -> None:
+        if told is not None:
+            told(block + 1, blocks)
+
+    [report] = compress(model, [BoundStep(method, calibration)], on_block)
     counts = {block: routed.count.tolist() for block, routed in calibration.coverage.items()}
     info = CalibrationInfo(
         ref=tokens.ref,

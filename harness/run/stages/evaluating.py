@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.run.job import Say
+from harness.run.ticks import Ticks
 
 if TYPE_CHECKING:
     from harness.model.view import MoEModel
@@ -36,6 +37,14 @@ def evaluate_tasks(
     from harness.evaluate.tasks import evaluate_tasks as evaluate
 
     say("evaluating tasks")
+    started: dict[str, Ticks] = {}
+
+    def told(task: str, done: int, of: int) -> None:
+        if task not in started:
+            place = f"task {1 + protocol.tasks.index(task)} of {len(protocol.tasks)}"
+            started[task] = Ticks(say, f"{place}, {task}", "answers")
+        started[task](done, of)
+
     return evaluate(
         model.lm,
         model.tokenizer,
@@ -44,6 +53,7 @@ def evaluate_tasks(
         shots=protocol.shots,
         limit=protocol.limit,
         batch_size=protocol.batch_size,
+        progress=told,
     )
 
 
@@ -64,11 +74,14 @@ def measure_perplexities(
     results = {}
     for name in protocol.perplexity:
         say(f"measuring perplexity {name}")
+        told = Ticks(say, f"measuring perplexity {name}", "windows")
         results[name] = perplexity(
             model.lm,
             model.tokenizer,
             name,
             data=DataRoot(data_root),
+            first=protocol.windows,
             batch_size=protocol.batch_size,
+            progress=lambda _text, done, of, told=told: told(done, of),  # type: ignore[misc]
         )
     return results

@@ -19,7 +19,7 @@ PACKAGES = ("harness", "methods", "suites")
 
 def refuse_foreign_packages() -> None:
     """Raise UserError when one of moebench's packages is somebody else's."""
-    home = Path(__file__).resolve().parents[2]
+    home = Path(__file__).resolve().parents[3]
     for name in PACKAGES:
         place = location(name)
         if place is None:
