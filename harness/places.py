@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness import reference
-from harness.disk.reading import read_object
+from harness.disk.reading import is_file, is_folder, read_object
 from harness.errors import UserError
 
 SHIPPED = "reference/"
@@ -17,7 +17,7 @@ SHIPPED = "reference/"
 def origin(ref: str) -> str:
     """Return the model that an artifact was made from, or any other model itself."""
     edits = Path(ref) / "edits.json"
-    if not edits.is_file():
+    if not is_file(edits):
         return ref
     try:
         base = read_object(edits).get("base")
@@ -51,7 +51,7 @@ def prepare_environment(refs: Iterable[str], data_root: Path | None) -> None:
 
 def _needs_hub(ref: str, data_root: Path | None) -> bool:
     base = origin(ref)
-    local = base.startswith(SHIPPED) or Path(base).exists()
+    local = base.startswith(SHIPPED) or is_folder(Path(base))
     return not local or data_root_of(ref, data_root) is None
 
 

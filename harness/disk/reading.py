@@ -48,6 +48,25 @@ class BadFile(UserError):
         self.why = why
 
 
+def is_file(path: Path) -> bool:
+    """Return True for a file; False for a name that none can have, as too long a one.
+
+    Names of files stand in files too, where anything may stand.
+    """
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Return True for a folder; False for a name that none can have."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def read_bytes(path: Path, *, largest: int = LARGEST, where: str = "") -> bytes:
     """Return a file's bytes.
 

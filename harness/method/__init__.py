@@ -8,7 +8,7 @@ package is cheap.
 Behind the face: the registry, which finds methods by name and describes them from their source
 code, and the recipe, which applies several methods to one model in order.
 
-Imports calibration, code, errors, model.
+Imports calibration, code, disk, errors, model.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from harness.code.modules import FROM_FILE, Unreadable
 from harness.code.outline import WHOLE
 from harness.code.reach import Reach
+from harness.disk.reading import is_file
 from harness.errors import UserError, first_fault, first_line, nearest, unknown
 from harness.method.contract import Method
 from harness.method.source import Description, Reader
@@ -179,7 +180,7 @@ def _from_file(name: str, where: str) -> type[Method]:
     file, _, attribute = (f"{name}:" if name.endswith(".py") else name).rpartition(":")
     path = Path(file)
     prefix = f"{where}: " if where else ""
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{prefix}method file {file!r} does not exist.")
     module_name = f"{FROM_FILE}{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
     if module_name not in sys.modules:

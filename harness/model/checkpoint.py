@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from safetensors import SafetensorError, safe_open
 
 from harness.cache.notes import file_sha256
-from harness.disk.reading import read_json
+from harness.disk.reading import is_file, read_json
 from harness.errors import UserError, first_line
 
 WHOLE = "model.safetensors"
@@ -99,7 +99,7 @@ def shards(folder: Path) -> list[Path]:
         return [folder / WHOLE]
     if (folder / INDEX).is_file():
         names = _indexed(folder / INDEX)
-        missing = [name for name in names if not (folder / name).is_file()]
+        missing = [name for name in names if not is_file(folder / name)]
         if missing:
             raise UserError(
                 f"{folder}: {len(missing)} of {len(names)} shards are missing, "

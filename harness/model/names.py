@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from harness.disk.reading import is_file, is_folder
 from harness.errors import UserError, unknown
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -36,9 +37,9 @@ def folder_of(ref: str) -> Path | None:
             raise unknown("reference model", ref, MODELS)
         return Path(MODELS[ref])
     path = Path(ref)
-    if path.is_dir():
+    if is_folder(path):
         return path
-    if path.exists():
+    if is_file(path):
         raise UserError(f"{ref} is a file; name the checkpoint folder that holds config.json.")
     if _HUB_ID.fullmatch(ref) and not ref.startswith("."):
         return None

@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
+from harness.disk.reading import is_file
 from harness.errors import UserError, nearest, unknown
 
 
@@ -32,7 +33,7 @@ def find(name: str) -> Path:
         UserError: there is no such file or suite.
     """
     if name.endswith(".toml"):
-        if not Path(name).is_file():
+        if not is_file(Path(name)):
             raise UserError(f"{name}: no such suite file.{nearest(name, _neighbours(name))}")
         return Path(name)
     suites = installed()
@@ -44,7 +45,7 @@ def find(name: str) -> Path:
 def calibration_file(ref: str) -> Path | None:
     """Return the file that a calibration names as `FILE` or `FILE#FIELD`, or None for a corpus."""
     for name in (ref, ref.rpartition("#")[0]):
-        if name and Path(name).is_file():
+        if name and is_file(Path(name)):
             return Path(name)
     return None
 

@@ -46,7 +46,7 @@ class Protocol(BaseModel):
     """Items per (sub)task; None for all."""
     perplexity: tuple[str, ...] = ("wikitext2", "ptb")
     """Names of the texts on which perplexity is taken."""
-    windows: int | None = Field(default=None, ge=1)
+    windows: int | None = Field(default=None, ge=1, le=_MOST)
     """First windows of each text; None for all."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     batch_size: int = Field(default=16, ge=1, le=_MOST)

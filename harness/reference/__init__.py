@@ -2,7 +2,7 @@
 
 Importing this package stays cheap: no torch, no transformers. See docs/reference-models.md.
 
-Imports errors.
+Imports disk, errors.
 """
 
 from pathlib import Path

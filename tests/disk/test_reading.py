@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.disk.reading import parse_json, parse_object, parse_toml, read_object
+from harness.disk.reading import (
+    is_file,
+    is_folder,
+    parse_json,
+    parse_object,
+    parse_toml,
+    read_object,
+)
 from harness.errors import UserError
 
 
@@ -49,6 +56,12 @@ def test_a_file_is_named_with_the_fault(tmp_path: Path) -> None:
 
 def test_a_byte_order_mark_is_no_fault() -> None:
     assert parse_json(b"\xef\xbb\xbf1", "a") == 1
+
+
+def test_a_name_that_no_file_can_have_is_no_file() -> None:
+    for name in ("x" * 10_000, "a\0b", "x/" * 5000):
+        assert not is_file(Path(name))
+        assert not is_folder(Path(name))
 
 
 @pytest.mark.parametrize("half", [r"\ud83d", r"\uDE00", r"\ude00\ud83d", r"a\uD83D\u0041"])

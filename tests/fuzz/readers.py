@@ -25,8 +25,11 @@ from harness.data.layout import Layout
 from harness.method import registry
 from harness.model.checkpoint import shards, weight_files
 from harness.model.edits import parse
+from harness.model.files.card import _about
+from harness.model.files.generation import check_generation
 from harness.model.files.identity import read_config
 from harness.model.files.manifest import Manifest, _own_sha256, write_manifest
+from harness.model.files.opening import open_meta
 from harness.model.tokenizer import load_tokenizer
 from harness.papers.published import FOLDER, load
 from harness.peers.exchange import report
@@ -179,6 +182,12 @@ def _checkpoint(name: str) -> Callable[[Path], Path]:
         return shutil.copytree(_MODELS["model"], folder / "model") / name
 
     return make
+
+
+def _generation(folder: Path) -> Path:
+    path = _checkpoint("generation_config.json")(folder)
+    values = {"eos_token_id": [1, 2], "max_new_tokens": 8, "do_sample": True, "top_p": 0.9}
+    return _written(path.parent, path.name, json.dumps(values))
 
 
 def _index(folder: Path) -> Path:
@@ -428,6 +437,27 @@ READERS: dict[str, Reader] = {
         ("model.files.identity", "model.families.limits"),
         100,
     ),
+    "configuration that is built": Reader(
+        _checkpoint("config.json"),
+        lambda path: open_meta(str(path.parent)),
+        json_file,
+        ("model.files.skeleton",),
+        30,
+    ),
+    "settings of generation": Reader(
+        _generation,
+        lambda path: check_generation(path.parent),
+        json_file,
+        ("model.files.generation",),
+        50,
+    ),
+    "card of a model": Reader(
+        _file("BASE_README.md", "---\nlicense: mit\nlanguage: [en]\n---\n# A model\n"),
+        _about,
+        _bytes_only,
+        ("model.files.card",),
+        50,
+    ),
     "index": Reader(
         _index, lambda path: shards(path.parent), json_file, ("model.checkpoint",), 100
     ),
@@ -546,6 +576,7 @@ EXEMPT: dict[str, str] = {
     "reference.real.data_root": "made by hand, of files that packages ship",
     "reference.real.dense": "made by hand, of files that packages ship",
     "data.fingerprint": "a commit in the hub's cache; any text is taken",
+    "disk.scratch": "the system's",
     "disk.reading": "what all others read with",
     "evaluate.lm_eval_tasks": "lm-eval's own files",
     "export.decoded": "what the export has just written",
@@ -555,13 +586,15 @@ EXEMPT: dict[str, str] = {
     "method.source": "sources of installed modules",
     "model.families.shipped": "configurations in the package",
     "model.files.audit": "files that loading has read before",
-    "model.files.generation": "transformers reads it",
     "model.files.opening": "`fit` and `identity` have read the folder before",
     "model.quantized.native": "its own source, and what it has just compiled",
     "model.stored": "files that `weight_files` has opened before",
     "peers.worker_process": "what a worker has printed; any text is taken",
     "peers.workers.llm_compressor_worker": "what the harness has just written, elsewhere",
     "peers.workers.peer_job": "what the harness has just written, elsewhere",
+    "reference.real.__main__": "texts that become models, by hand",
+    "reference.real.data_root": "texts that become data, by hand",
+    "reference.real.dense": "made by hand",
     "reference.make": "made by hand, for the package itself",
     "run.process": "what a worker has printed; any text is taken",
 }

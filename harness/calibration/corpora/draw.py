@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.calibration.corpora import text_files as local
 from harness.calibration.corpora.catalogue import CORPORA, Corpus
 from harness.data.files import READABLE, placed, read, suffix
+from harness.disk.reading import is_file
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -91,11 +92,11 @@ def _check(ref: str, sequences: int | None, length: int | None) -> None:
 def _local(ref: str) -> tuple[Corpus, Path]:
     """A user's file as a corpus of its own."""
     path, field = Path(ref), "text"
-    if "#" in ref and not path.is_file():
+    if "#" in ref and not is_file(path):
         name, _, field = ref.rpartition("#")
         path = Path(name)
     kinds = (*local.SUFFIXES, ".safetensors")
-    if not path.is_file():
+    if not is_file(path):
         if "/" in str(path) or suffix(path) in kinds:
             raise UserError(f"calibration {ref!r}: there is no file {str(path)!r}.")
         raise UserError(

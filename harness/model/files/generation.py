@@ -23,7 +23,7 @@ def check_generation(folder: Path) -> None:
     values = read_object(file)
     try:
         GenerationConfig.from_dict(values)
-    except (AttributeError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever transformers does with values that it does not expect
         raise UserError(f"{file}: no settings of generation ({first_line(error)}).") from None
 
 

@@ -140,8 +140,11 @@ def read_config(ref: str, *, offline: bool = False, quantized: bool = False) -> 
         raise UserError(f"the configuration of {ref} cannot be read: {_reason(error)}.") from error
     _refuse_other_weights(config, ref, quantized=quantized)
     where = f"the configuration of {ref}" if folder is None else str(folder / "config.json")
-    refuse_unread(config, where)
-    refuse_impossible(config, where)
+    try:
+        refuse_unread(config, where)
+        refuse_impossible(config, where)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{where}: a field is of another kind ({first_line(error)}).") from error
     return config
 
 

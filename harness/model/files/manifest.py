@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from harness.disk.reading import read_object
+from harness.disk.reading import is_file, read_object
 from harness.errors import UserError
 from harness.model.checkpoint import refuse_other_kinds, shards, side_files
 from harness.model.names import EDITS_FILE
@@ -122,7 +122,7 @@ class Manifest:
         if self.digests is None:
             return
         for name in self.digests:
-            if not (self.folder / name).is_file():
+            if not is_file(self.folder / name):
                 raise UserError(f"{self.folder / name} is missing; {_MEND}.")
             if not name.endswith(".safetensors"):
                 self.check(self.folder / name)

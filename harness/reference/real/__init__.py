@@ -2,5 +2,5 @@
 
 Nothing else of moebench needs the packages that this room reads the file with.
 
-Imports errors.
+Imports disk, errors.
 """

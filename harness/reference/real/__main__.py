@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.errors import UserError, first_line
+from harness.disk.reading import read_text
+from harness.errors import UserError
 from harness.reference.real import data_root
 from harness.reference.real.mixture import FORMS, Form
 
@@ -72,19 +73,12 @@ def main() -> None:
     parser.add_argument("--ptb", type=Path, help="Mikolov's ptb.test.txt, for OUT/data")
     args = parser.parse_args()
     try:
-        text = _text(args.text)
+        text = read_text(args.text)
         make(args.out, text)
     except UserError as error:
         sys.exit(f"real: {error}")
-    (args.out / CALIBRATION).write_text(text, encoding="utf-8")
+    (args.out / CALIBRATION).writeread_text(text, encoding="utf-8")
     data_root.write(args.out / "data", args.tasks, args.wikitext2, args.ptb)
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: cannot be read ({first_line(error)}).") from None
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.disk.reading import read_text
+
 WIKITEXT = "Salesforce/wikitext/wikitext-2-v1/test.jsonl"
 PTB = "ptb-text-only/ptb_text_only/test.jsonl"
 
@@ -24,10 +26,10 @@ def write(folder: Path, tasks: Path | None, wikitext: Path | None, ptb: Path | N
         _copy(tasks, folder)
     if wikitext:
         # The hub's rows: with the line's end, but empty where nothing else is on the line.
-        lines = wikitext.read_text("utf-8").splitlines(keepends=True)
+        lines = read_text(wikitext).splitlines(keepends=True)
         _rows(folder / WIKITEXT, "text", (line if line.strip() else "" for line in lines))
     if ptb:
-        lines = ptb.read_text("utf-8").splitlines()
+        lines = read_text(ptb).splitlines()
         _rows(folder / PTB, "sentence", (line.strip() for line in lines))
 
 
