@@ -19,7 +19,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -233,13 +233,14 @@ class Store:
         text = json.dumps(sealed(plan.model_dump(mode="json")), indent=1, ensure_ascii=False)
         self.put(self.folder / "cells.json", f"{text}\n".encode())
 
-    def check_places(self, cell: str) -> None:
-        """See that a cell's record and items can take their places.
+    def check_places(self, cells: Iterable[str]) -> None:
+        """See that the records and items of cells can take their places.
 
         Raises:
             UserError: something else stands there.
         """
-        for path in (self.loose.record_path(cell), self.loose.items_path(cell)):
+        places = (self.loose.record_path, self.loose.items_path)
+        for path in (place(cell) for cell in cells for place in places):
             if path.is_dir():
                 raise UserError(
                     f"{path}: is a folder, where a file of results belongs; move it away."

@@ -121,8 +121,7 @@ def run(
         return _only_read(summary, choice, store, why, shown)
     with in_use(), store.locked():
         asked, due, older = choice.compared(store)
-        for identity in due:
-            store.check_places(identity)
+        store.check_places(due)
         shown.tell(reasons(due, asked))
         store.begin(plan_of(suite, planned, older), suite.text)
         for number, cell in enumerate(chosen, start=1):
