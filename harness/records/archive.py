@@ -42,6 +42,8 @@ class ArchivedRecords:
     whole: dict[str, Record] = field(default_factory=dict)
     damage: dict[str, Damaged] = field(default_factory=dict)
     """Damage to the record of a cell, by the cell's id."""
+    newer: dict[str, UserError] = field(default_factory=dict)
+    """Sentences on records that only a newer moebench reads, by cell."""
     nameless: list[Damaged] = field(default_factory=list)
     """Damage to lines that do not tell their cell."""
     ruin: Damaged | None = None
@@ -71,11 +73,7 @@ class Archive:
 
     @cached_property
     def records(self) -> ArchivedRecords:
-        """All records that can be read; none where there is no file.
-
-        Raises:
-            UserError: a record is of a newer moebench.
-        """
+        """All records that can be read; none where there is no file."""
         archived = ArchivedRecords()
         try:
             lines = list(_lines(self.records_path))
@@ -91,6 +89,10 @@ class Archive:
                     archived.nameless.append(error)
                 else:
                     archived.spoil(told[1].decode(errors="replace"), error)
+            except UserError as error:
+                if (told := _CELL.search(line.text)) is None:
+                    raise
+                archived.newer[told[1].decode(errors="replace")] = error
         return archived
 
     @cached_property
@@ -111,11 +113,7 @@ class Archive:
 
     @cached_property
     def checked(self) -> frozenset[str]:
-        """The cells whose items were found to be what was written, remembered for these two files.
-
-        Raises:
-            UserError: a record is of a newer moebench.
-        """
+        """The cells whose items are what was written, as remembered for these two files."""
         files = file_sha256(self.records_path) + file_sha256(self.items_path)
         note = cache_folder() / "archives" / hashlib.sha256(files.encode()).hexdigest()
         known = sealed.read(note, list[str])
@@ -136,11 +134,13 @@ class Archive:
 
         Raises:
             Damaged: the record is not what was written, or the whole file is not.
-            UserError: a record is of a newer moebench.
+            UserError: the record is of a newer moebench.
         """
         archived = self.records
         if cell in archived.whole:
             return archived.whole[cell]
+        if cell in archived.newer:
+            raise archived.newer[cell]
         if (error := archived.damage.get(cell, archived.ruin)) is not None:
             raise error
         return None

@@ -140,13 +140,10 @@ class Store:
         links.clear(self.work)
 
     def cells(self) -> list[str]:
-        """Return the ids of all cells that have a record, damaged or not, sorted.
-
-        Raises:
-            UserError: an archived record is of a newer moebench.
-        """
+        """Return the ids of all cells that have a record, damaged or not, sorted."""
         archived = self.archived.records
-        return sorted({*archived.whole, *archived.damage, *self.loose.cells()})
+        there = (archived.whole, archived.damage, archived.newer, self.loose.cells())
+        return sorted({cell for cells in there for cell in cells})
 
     def read(self, cell: str) -> Record | None:
         """Return the record of a cell, or None when it has none.

@@ -267,11 +267,18 @@ def test_records_fetched_without_items_are_whole_until_items_are_asked_for(full:
     assert not isinstance(caught.value, Damaged)
 
 
-def test_a_newer_record_says_so(full: Store) -> None:
+def test_a_newer_record_says_so_and_the_others_can_be_read(full: Store) -> None:
     archive(full)
     path = full.folder / "records.jsonl.gz"
-    lines = gzip.decompress(path.read_bytes()).splitlines()
-    values, _ = unsealed(json.loads(lines[0]))
-    rewrite(path, [json.dumps(sealed({**values, "format": 99})).encode()])
-    with pytest.raises(UserError, match="has record format 99, and this moebench reads 2"):
-        Store(full.folder).records()
+    first, *others = gzip.decompress(path.read_bytes()).splitlines()
+    values, _ = unsealed(json.loads(first))
+    rewrite(path, [json.dumps(sealed({**values, "format": 99})).encode(), *others])
+    store, kept = Store(full.folder), path.read_bytes()
+    assert len(store.cells()) == 1 + len(others)
+    for cell in store.cells():
+        if cell != values["cell"]:
+            assert store.check(cell) is not None
+    for refused in (lambda: store.read(values["cell"]), store.records, lambda: archive(store)):
+        with pytest.raises(UserError, match="has record format 99, and this moebench reads 2"):
+            refused()
+    assert path.read_bytes() == kept
