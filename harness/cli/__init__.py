@@ -13,7 +13,7 @@ import sys
 def main() -> None:
     """Run `moebench` with the process's arguments, and exit."""
     try:
-        from harness.cli.process.endings import end, heed_signals, settle_output
+        from harness.cli.process.endings import end, heed_signals, leave, settle_output
         from harness.cli.process.owners import refuse_foreign_packages
     except KeyboardInterrupt:
         sys.stderr.write("moebench: interrupted.\n")
@@ -28,7 +28,7 @@ def main() -> None:
         app(prog_name="moebench")
     except SystemExit as ending:
         if (error := settle_output()) is not None and not ending.code:
-            sys.exit(end(error))
-        raise
+            leave(end(error))
+        leave(ending.code)
     except BaseException as error:  # before a verb runs; `Verbs` catches those during one
-        sys.exit(end(error))
+        leave(end(error))

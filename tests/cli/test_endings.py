@@ -102,7 +102,9 @@ def test_output_that_goes_nowhere_is_a_sentence(place: str) -> None:
 STOPPED = """
 import sys, time
 from harness.cli import app as app_module, main
-def wait(*_): print("there", flush=True); time.sleep(60)
+def wait(*_):
+    print("there", flush=True)
+    exec("time.sleep(60)")  # as in the middle of an import
 app_module.Verbs.invoke.__globals__["TyperGroup"].invoke = wait
 sys.argv[1:] = ["doctor"]
 main()

@@ -13,7 +13,9 @@ import signal
 import sys
 import traceback
 from types import FrameType
+from typing import NoReturn
 
+from harness.disk import scratch
 from harness.disk.writing import is_full
 from harness.errors import UserError
 from harness.words import told
@@ -70,6 +72,18 @@ def end(error: BaseException, remark: str = "") -> int:
         sys.stderr.flush()
     settle_output()
     return code
+
+
+def leave(code: str | int | None) -> NoReturn:
+    """End the process with an exit code; one that was stopped ends at once.
+
+    Clearing away all that was imported takes Python seconds, and where Ctrl-C came in the middle of
+    an import it would end with the signal and not with the code.
+    """
+    if isinstance(code, int) and code > 128:
+        scratch.tidy()
+        os._exit(code)
+    sys.exit(code)
 
 
 def settle_output() -> OSError | None:
