@@ -185,8 +185,8 @@ def check_characters(text: str, value: object, where: str) -> None:
         place = f"{where}:{line}" if "\n" in text.rstrip() else where
         raise BadFile(
             place,
-            f"{half[0]} is half a character (one of a pair of surrogates); take it out, or write "
-            "the whole character",
+            f"U+{half[0][2:].upper()} is half a character (one of a pair of surrogates); take it "
+            "out, or write the whole character",
         ) from None
 
 

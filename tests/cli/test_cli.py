@@ -185,7 +185,7 @@ def test_the_version(moebench: Run) -> None:
     assert moebench("--version").stdout.strip()
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_is_one_sentence_at_most(tmp_path: Path) -> None:
     script = Path(sys.executable).with_name("moebench")
     done = subprocess.run(
         ["bash", "-o", "pipefail", "-c", f"{script} list tasks | head -n 0"],
@@ -194,7 +194,8 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
         check=False,
         cwd=tmp_path,
     )
-    assert done.stderr == ""
+    said = "moebench: the output was closed before all of it was written.\n"
+    assert done.stderr in ("", said)
 
 
 SUITE = "models = ['acme/tiny']\n"
