@@ -111,12 +111,22 @@ main()
 """
 
 
+def _heed_interrupts() -> None:
+    """Undo what a shell does to a command in the background: it ignores Ctrl-C, and so do we."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("sent", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
 )
 def test_a_signal_is_a_sentence(sent: signal.Signals, word: str) -> None:
     command = [sys.executable, "-c", STOPPED]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_heed_interrupts,
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"there\n"
         time.sleep(0.05)
