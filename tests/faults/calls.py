@@ -18,7 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 from harness.cli import main
-from harness.cli.process.endings import STOPS
+from harness.cli.process import endings
 from harness.papers import published
 from harness.run import runner, worker
 
@@ -95,6 +95,7 @@ def _here(arguments: tuple[str, ...], said: io.StringIO) -> Iterator[None]:
     logger = logging.getLogger("harness")
     with contextlib.ExitStack() as stack:
         patch = mock.patch.object
+        stack.enter_context(patch(endings, "leave", sys.exit))  # this process is to stay
         stack.enter_context(patch(runner, "start_server"))
         stack.enter_context(patch(runner, "run_cell", worker.execute))
         if arguments[:1] == ("run",):
@@ -103,7 +104,7 @@ def _here(arguments: tuple[str, ...], said: io.StringIO) -> Iterator[None]:
             for function in (published.papers, published.tables):
                 stack.enter_context(patch(function, "__defaults__", papers))
             stack.enter_context(patch(published.load, "__defaults__", papers))
-        for number in STOPS:  # which a command heeds as long as it lives
+        for number in endings.STOPS:  # which a command heeds as long as it lives
             stack.callback(signal.signal, number, signal.getsignal(number))
         logger.addHandler(ear)
         stack.callback(logger.removeHandler, ear)

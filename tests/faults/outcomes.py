@@ -69,7 +69,7 @@ def judge(whole: Seen, now: Seen, spoiled: Path, *, sealed: bool) -> Judged:
     if now.numbers == whole.numbers:
         before = whole.called.said.splitlines()
         told = [line for line in called.said.splitlines() if line not in before]
-        told = [line for line in told if not _progress(line)]
+        told = [line for line in told if not _progress(line) or "again" in line]
         return Judged(Outcome.AGAIN if told else Outcome.SAME, "\n".join(told))
     if sorted(now.numbers.values()) == sorted(whole.numbers.values()):
         return Judged(Outcome.RENAMED, _difference(whole.numbers, now.numbers))

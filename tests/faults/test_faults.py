@@ -79,7 +79,8 @@ SENTENCE = "moebench: a.json: it is empty.\n"
     ("now", "sealed", "outcome"),
     [
         (WHOLE, True, Outcome.SAME),
-        (Seen(Called(0, "", "a.json: it was cut\n"), WHOLE.numbers), True, Outcome.AGAIN),
+        (Seen(Called(0, "", "a: cut; it is made again\n"), WHOLE.numbers), True, Outcome.AGAIN),
+        (Seen(Called(0, "", "working on it ...\n"), WHOLE.numbers), True, Outcome.SAME),
         (Seen(Called(0, "", ""), {"a": "1", "b": "3"}), False, Outcome.FAULT),
         (Seen(Called(0, "", ""), {"a": "1", "c": "3"}), False, Outcome.RENAMED),
         (Seen(Called(0, "", ""), {"a": "1", "c": "3"}), True, Outcome.FAULT),
