@@ -76,7 +76,7 @@ class Worker:
                 with contextlib.suppress(TimeoutError):
                     return self.server.number(grace)
             self.connection.close()
-            if self.server.living():
+            if self.pid > 1 and self.server.living():  # 0 would be the whole group
                 os.kill(self.pid, signal.SIGKILL)
             return self.server.number()
         except (Lost, ProcessLookupError):
