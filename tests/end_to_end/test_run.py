@@ -140,8 +140,7 @@ def test_every_record_says_what_it_was(whole: tuple[Bench, str, str]) -> None:
     assert baseline.size is not None
     assert first.size is not None
     assert first.size.parameters < baseline.size.parameters
-    assert first.recipe[0].calibration is not None
-    assert first.recipe[0].calibration.sequences == 4
+    assert first.recipe[0].calibration is None  # it reads no data
     assert first.recipe[0].options["seed"] == 0
     assert second.recipe[0].options["seed"] == 1
     assert first.memory_running is not None

@@ -31,6 +31,7 @@ tasks = ["boolq", "piqa"]
 average = ["boolq", "piqa"]
 perplexity = ["wikitext2"]
 limit = 8
+windows = 8
 measure = []
 [calibration]
 ref = "reference"
