@@ -199,7 +199,7 @@ def test_a_real_run_asks_the_hub_even_for_a_known_model(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(AutoConfig, "from_pretrained", fetch)
     for ask in (describe, open_model):
-        with pytest.raises(UserError, match="no hub here"):
+        with pytest.raises(UserError, match="the hub did not give it"):
             ask("mistralai/Mistral-7B-v0.1")
     assert asked == [("mistralai/Mistral-7B-v0.1", False)] * 2
 
